@@ -1,0 +1,63 @@
+"""What a person sees: progress on stderr through rich, results on stdout, nothing else."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Console:
+    """Progress and remarks go to stderr; `result` is the only thing that ever reaches stdout."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.rich = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """One line of progress. Square brackets are shown as they are."""
+        if not self.quiet:
+            self.rich.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """A remark that the user must not miss; shown also when quiet."""
+        self.rich.print(f"warning: {text}", markup=False, style="yellow")
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator["Bar"]:
+        """A progress bar with the time left; in a log file (no terminal) one line every ten seconds instead."""
+        if self.quiet or not self.rich.is_terminal:
+            yield Bar(self, label, total, None)
+            return
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.rich, transient=True) as progress:
+            yield Bar(self, label, total, progress)
+
+    def result(self, document: dict[str, Any], text: str) -> None:
+        """The command's answer: `document` with --json, else `text`."""
+        print(json.dumps(document) if self.as_json else text, file=sys.stdout, flush=True)
+
+
+class Bar:
+    """One running bar; made by `Console.progress`."""
+
+    def __init__(self, console: Console, label: str, total: int, progress: Progress | None) -> None:
+        self.console, self.label, self.total, self.done = console, label, total, 0
+        self.progress = progress
+        self.task = progress.add_task(label, total=total) if progress else None
+        self.last_line = time.monotonic()
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Move on by `count`; `note` (for example the loss) is shown behind the label."""
+        self.done += count
+        label = f"{self.label} {note}" if note else self.label
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, advance=count, description=label)
+        elif time.monotonic() - self.last_line > 10:
+            self.last_line = time.monotonic()
+            self.console.say(f"  {label} {self.done}/{self.total}")

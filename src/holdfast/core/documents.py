@@ -1,0 +1,20 @@
+"""Reading the JSON documents that stages hand to each other."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import IntegrityError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a stage's folder. Raises IntegrityError when it is missing or damaged."""
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing", hint="holdfast run -c FILE makes it again") from None
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}", hint="holdfast run -c FILE makes it again") from None
+    if not isinstance(document, dict):
+        raise IntegrityError(f"{path} is not a JSON object", hint="holdfast run -c FILE makes it again")
+    return document

@@ -1,0 +1,164 @@
+"""Every error that holdfast raises on purpose, and the one place where errors become exit codes.
+
+    HoldfastError            1   something expected went wrong
+    ├── UsageError           2   the command line asks for something that does not exist
+    ├── ConfigError          2   a configuration file is wrong (all its errors at once)
+    ├── StageError           1   a stage could not finish (disk full, training failed)
+    ├── ModelError           1   a base model is missing or unusable
+    ├── ServerError          1   the llama.cpp server did not start or answer
+    ├── ContractError       20   data breaks its contract
+    ├── DoesNotFitError     21   memory or disk is not enough
+    ├── IntegrityError      22   a file is not what its manifest says
+    ├── KeyFileError        23   wrong or missing key
+    └── LockedError         24   another process works in this run folder
+
+A verdict is not an error: `keep` exits 0, `iterate` 10, `discard` 11, `undecidable` 12 (see `decide.py`).
+A message says what happened, the measured value and the limit, where, and ends with the next command.
+"""
+
+import errno
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+EXIT_BUG = 3
+EXIT_INTERRUPTED = 130
+
+
+class HoldfastError(Exception):
+    """An expected failure. `hint` is the next thing to do, usually a command."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(HoldfastError):
+    """The command line names something that does not exist."""
+
+    exit_code = 2
+
+
+class ConfigError(HoldfastError):
+    """A configuration file is wrong."""
+
+    exit_code = 2
+
+
+class StageError(HoldfastError):
+    """A stage could not finish."""
+
+
+class ModelError(HoldfastError):
+    """A base model is missing, incomplete or unusable."""
+
+
+class ServerError(HoldfastError):
+    """The llama.cpp server did not start or did not answer."""
+
+
+class ContractError(HoldfastError):
+    """Data breaks its contract."""
+
+    exit_code = 20
+
+
+class DoesNotFitError(HoldfastError):
+    """Memory or disk is not enough for what was asked."""
+
+    exit_code = 21
+
+
+class IntegrityError(HoldfastError):
+    """A file is not what its manifest says."""
+
+    exit_code = 22
+
+
+class KeyFileError(HoldfastError):
+    """A key is wrong or missing."""
+
+    exit_code = 23
+
+
+class LockedError(HoldfastError):
+    """Another process holds the run folder."""
+
+    exit_code = 24
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGTERM or Ctrl-C; a KeyboardInterrupt so that no library swallows it."""
+
+
+# safetensors and torch report a full disk with exceptions and words of their own, not with OSError.
+DISK_FULL_WORDS = ("No space left on device", "PytorchStreamWriter failed writing", "os error 28")
+
+
+def disk_full_error(error: BaseException) -> StageError | None:
+    """The StageError for "no space left on device", or None when `error` is something else."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if not full and not any(words in str(error) for words in DISK_FULL_WORDS):
+        return None
+    name = getattr(error, "filename", None)
+    where = Path(str(name)) if name else Path.cwd()
+    folder = next((p for p in (where, *where.parents) if p.exists()), Path("/"))
+    stat = os.statvfs(folder)
+    free = stat.f_bavail * stat.f_frsize
+    return StageError(
+        f"the disk is full: {free / 2**20:.1f} MiB left in {folder} while writing {where.name}. "
+        "Nothing half-written was kept.",
+        hint="free space or use another disk (--run-dir), then repeat the same command: it goes on where it stopped",
+    )
+
+
+def guard(command: Callable[[], int], *, as_json: bool = False) -> int:
+    """Run `command` and turn every outcome into an exit code. The only `except Exception` of the project."""
+    try:
+        return command()
+    except KeyboardInterrupt:
+        _say("interrupted. The same command goes on where this one stopped.", "", "Interrupted", 130, as_json)
+        return EXIT_INTERRUPTED
+    except HoldfastError as error:
+        _say(error.message, error.hint, type(error).__name__, error.exit_code, as_json)
+        return error.exit_code
+    except Exception as error:
+        full = disk_full_error(error)
+        if full is not None:
+            _say(full.message, full.hint, "StageError", full.exit_code, as_json)
+            return full.exit_code
+        log = _save_crash_log()
+        message = f"this is a bug in holdfast: {type(error).__name__}: {error}"
+        _say(message, f"please report it with the log {log}", "Bug", EXIT_BUG, as_json)
+        return EXIT_BUG
+
+
+def _say(message: str, hint: str, kind: str, code: int, as_json: bool) -> None:
+    print(f"holdfast: {message}", file=sys.stderr)
+    if hint:
+        print(f"  next: {hint}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": {"kind": kind, "message": message, "next": hint}, "exit_code": code}))
+
+
+def _save_crash_log() -> str:
+    text = f"holdfast crash, {platform.platform()}, Python {platform.python_version()}\nargv: {sys.argv}\n\n"
+    text += traceback.format_exc()
+    name = f"holdfast-crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    for folder in (Path(), Path(os.environ.get("TMPDIR", "/tmp"))):  # noqa: S108 (the name is ours alone)
+        try:
+            log = folder.resolve(strict=True) / name
+            log.write_text(text, encoding="utf-8", errors="backslashreplace")
+        except OSError:
+            continue
+        return str(log)
+    print(text, file=sys.stderr)
+    return "above"

@@ -1,0 +1,86 @@
+"""From a YAML document to a frozen pydantic model, with every error at once: file, line, key, value, did you mean."""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from holdfast.core.errors import ConfigError
+from holdfast.core.yamlfile import KeyPath, load_yaml
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_model(kind: type[Model], path: Path, overrides: dict[KeyPath, Any] | None = None) -> Model:
+    """Read and check a YAML file. `overrides` maps key paths to values that win over the file (from `--set`).
+
+    Raises ConfigError listing all problems.
+    """
+    document, lines = load_yaml(path)
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}:1: expected `key: value` lines, found {type(document).__name__}")
+    for keys, value in (overrides or {}).items():
+        _set(document, keys, value)
+    try:
+        return kind.model_validate(document, strict=False)
+    except ValidationError as error:
+        problems = [_describe(kind, path, lines, item) for item in error.errors()]
+        raise ConfigError(
+            f"{len(problems)} error{'s' if len(problems) > 1 else ''} in {path}:\n  " + "\n  ".join(problems),
+            hint="correct the file; `holdfast config-schema` prints every key with its type and default",
+        ) from None
+
+
+def _set(document: dict[str, Any], keys: KeyPath, value: Any) -> None:
+    for key in keys[:-1]:
+        step = document.setdefault(str(key), {})
+        if not isinstance(step, dict):
+            raise ConfigError(f"--set {'.'.join(map(str, keys))}: {key} is not a section")
+        document = step
+    document[str(keys[-1])] = value
+
+
+def _describe(kind: type[BaseModel], path: Path, lines: dict[KeyPath, int], item: Any) -> str:
+    location: KeyPath = tuple(item["loc"])
+    ends = range(len(location), 0, -1)
+    places = [(*location[: n - 1], step) for n in ends for step in (location[n - 1], str(location[n - 1]))]
+    line = next((lines[place] for place in places if place in lines), 1)
+    name = ".".join(map(str, location))
+    if item["type"] == "extra_forbidden":
+        known = _keys_at(kind, location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
+        meant = f", did you mean {near[0]!r}?" if near else f"; known here: {', '.join(sorted(known))}"
+        return f"{path}:{line}: unknown key {name!r}{meant}"
+    if item["type"] == "missing":
+        return f"{path}:{line}: {name!r} is missing"
+    return f"{path}:{line}: {name}: {item['msg']}; found {_short(item['input'])}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '…'} ({type(value).__name__})"
+
+
+def _keys_at(kind: type[BaseModel], location: KeyPath) -> list[str]:
+    """Names of the fields of the model that sits at `location` below `kind`."""
+    for step in location:
+        if isinstance(step, int):
+            continue
+        field = kind.model_fields.get(step)
+        below = _model_in(field.annotation) if field else None
+        if below is None:
+            return []
+        kind = below
+    return list(kind.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if found := _model_in(inner):
+            return found
+    return None

@@ -1,0 +1,56 @@
+"""decision.md: the decision as a page that can be pasted into a review."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def render_page(
+    name: str, document: Mapping[str, Any], tuned: Mapping[str, Any], deploy: str, proof: Mapping[str, Any] | None
+) -> str:
+    """Markdown: verdict, scores, gates, reasons, confusion table of the tuned model (when there are labels).
+
+    document: decision.json. deploy: the rung to be served. proof: `split_proof` of prepare's report.json.
+    """
+    blocks = [
+        f"# {name}: {document['verdict']}",
+        _scores(document, deploy),
+        "## Gates",
+        _table(["gate", "measured", "limit", "passed"], [
+            [gate["name"], _percent(gate["measured"]), _percent(gate["limit"]), "yes" if gate["passed"] else "**no**"]
+            for gate in document["gates"]
+        ]),
+        "## Reasons",
+        "\n".join(f"- {reason}" for reason in document["reasons"]),
+    ]  # fmt: skip
+    if tuned["confusion"]:
+        blocks += ["## Tuned model: expected label (rows) against given label", _confusion(tuned["confusion"])]
+    if proof and proof.get("largest"):
+        blocks.append(
+            f"The {document['items']} items are held out: the largest similarity across splits is "
+            f"{proof['largest']['similarity']:.2f} ({proof['method']}; the limit is {proof['threshold']:g})."
+        )
+    return "\n\n".join(blocks) + "\n"
+
+
+def _scores(document: Mapping[str, Any], deploy: str) -> str:
+    lines = [("baseline", document["baseline"]), ("tuned", document["tuned"])]
+    lines += [(f"{rung}{', deployed' if rung == deploy else ''}", got) for rung, got in document["deployed"].items()]
+    rows = [[who, _percent(got["valid_json"]), _percent(got["label_accuracy"]), str(got["n"])] for who, got in lines]
+    return _table(["model", "valid JSON", "label accuracy", "items"], rows)
+
+
+def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> str:
+    given = list(confusion) + sorted({label for row in confusion.values() for label in row} - confusion.keys())
+    rows = [[expected, *(str(row.get(label, 0)) for label in given)] for expected, row in confusion.items()]
+    return _table(["", *given], rows)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

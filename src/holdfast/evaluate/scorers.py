@@ -1,0 +1,158 @@
+"""Scores of one answer, and their summary over a test set.
+
+A score is 0 or 1. To add one, write a function and give it a line in SCORERS.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist, fmean
+from typing import Any, NamedTuple
+
+from holdfast.core.errors import ContractError
+from holdfast.core.records import Example
+from holdfast.evaluate.tasks import Task, bare_label, normalise, parse_object, reference_label
+
+INVALID = "invalid"  # the column of the confusion table for answers that have no label
+MAXIMUM_SLICES = 12
+CONFIDENCE = 0.95
+
+
+class Answer(NamedTuple):
+    """One answer beside what was asked. `fields` is the answer as valid JSON of the task, None when it is not."""
+
+    task: Task
+    example: Example
+    output: str
+    stopped: bool
+    fields: Mapping[str, Any] | None
+    label: str | None
+    expected_label: str | None
+
+
+def valid_json(answer: Answer) -> int:
+    """1 when the whole output is a strict JSON object with exactly the required fields as non-empty strings and a label
+    of the task. 1 for every answer when the task asks for no JSON."""
+    return int(answer.fields is not None or not answer.task.wants_json)
+
+
+def label_accuracy(answer: Answer) -> int:
+    """1 when the answer is valid and its label is the reference's.
+
+    For a task without labels: 1 when the output is the reference, field by field (JSON) or as text, normalised.
+    """
+    if answer.expected_label is not None:
+        return int(answer.label == answer.expected_label)
+    if not answer.task.wants_json:
+        return int(normalise(answer.output) == normalise(answer.example.answer))
+    wanted = parse_object(answer.example.answer)
+    return int(answer.fields is not None and wanted is not None and _normal(answer.fields) == _normal(wanted))
+
+
+def stopped(answer: Answer) -> int:
+    """1 when the model ended the answer itself, 0 when it was cut at max_new_tokens."""
+    return int(answer.stopped)
+
+
+SCORERS: dict[str, Callable[[Answer], int]] = {
+    "valid_json": valid_json,
+    "label_accuracy": label_accuracy,
+    "stopped": stopped,
+}
+
+
+def score_sample(task: Task, example: Example, output: str, stopped: bool, tokens: int) -> dict[str, Any]:
+    """Score one answer: a row of samples.jsonl. `tokens` counts the generated tokens.
+
+    Raises ContractError when the example's reference has no label of the task.
+    """
+    fields = _valid_fields(task, output)
+    label = _label(task, fields, output)
+    answer = Answer(task, example, output, stopped, fields, label, reference_label(task, example))
+    return {
+        "id": example.id, "source": example.source, "tags": dict(example.tags), "prompt_text": example.prompt_text,
+        "expected": example.answer, "output": output,
+        "scores": {name: scorer(answer) for name, scorer in SCORERS.items()},
+        "label": answer.label, "expected_label": answer.expected_label, "tokens": tokens,
+    }  # fmt: skip
+
+
+def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Summary of samples.jsonl rows: the fields of results.json.
+
+    `<score>`: share of items with 1; `intervals`: its 95 % Wilson interval [low, high]; `confusion`: expected label →
+    given label → items, where "invalid" stands for no label (empty for tasks without labels); `by_tag`: tag → value →
+    {n, valid_json, label_accuracy, interval of label_accuracy} for tags with fewer than 12 values; `mean_tokens` an
+    answer. Raises ContractError when there are no rows.
+    """
+    if not rows:
+        raise ContractError("there are 0 answers to summarise; at least 1 is needed", hint="check the test file")
+    counts = {name: sum(row["scores"][name] for row in rows) for name in SCORERS}
+    return {
+        **{name: count / len(rows) for name, count in counts.items()},
+        "n": len(rows),
+        "intervals": {name: wilson_interval(count, len(rows)) for name, count in counts.items()},
+        "confusion": _confusion(rows),
+        "by_tag": _by_tag(rows),
+        "mean_tokens": fmean(row["tokens"] for row in rows),
+    }
+
+
+def wilson_interval(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson score interval of a share (Wilson 1927; Brown, Cai and DasGupta 2001, section 3.1.1). Needs n ≥ 1."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, correction = hits / n, z * z / n
+    centre = (share + correction / 2) / (1 + correction)
+    half = z / (1 + correction) * (share * (1 - share) / n + correction / (4 * n)) ** 0.5
+    # At 0 and n hits the bounds are exactly 0 and 1; rounding would miss them.
+    return (0.0 if hits == 0 else max(0.0, centre - half), 1.0 if hits == n else min(1.0, centre + half))
+
+
+def _valid_fields(task: Task, output: str) -> dict[str, Any] | None:
+    if not task.wants_json:
+        return None
+    fields = parse_object(output)
+    if fields is None or not task.fields <= fields.keys():
+        return None
+    if fields.keys() != task.fields and not task.allows_other_fields:
+        return None
+    if not all(isinstance(fields[name], str) and fields[name].strip() for name in task.fields):
+        return None
+    known = not task.label_field or not task.labels or fields[task.label_field] in task.labels
+    return fields if known else None
+
+
+def _label(task: Task, fields: Mapping[str, Any] | None, output: str) -> str | None:
+    if task.label_field is None:
+        return bare_label(task, output)
+    return None if fields is None else str(fields[task.label_field])
+
+
+def _normal(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: normalise(value) if isinstance(value, str) else value for name, value in fields.items()}
+
+
+def _confusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    table: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        if row["expected_label"] is not None:
+            table[row["expected_label"]][INVALID if row["label"] is None else row["label"]] += 1
+    return {expected: dict(sorted(table[expected].items())) for expected in sorted(table)}
+
+
+def _by_tag(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    groups: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        for tag, value in row["tags"].items():
+            groups[tag][str(value).lower() if isinstance(value, bool) else str(value)].append(row)
+    kept = {tag: values for tag, values in sorted(groups.items()) if len(values) < MAXIMUM_SLICES}
+    return {tag: {value: _slice(values[value]) for value in sorted(values)} for tag, values in kept.items()}
+
+
+def _slice(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    hits = sum(row["scores"]["label_accuracy"] for row in rows)
+    return {
+        "n": len(rows),
+        "valid_json": sum(row["scores"]["valid_json"] for row in rows) / len(rows),
+        "label_accuracy": hits / len(rows),
+        "interval": wilson_interval(hits, len(rows)),
+    }

@@ -1,0 +1,75 @@
+"""Stages `baseline` and `evaluate`: both models answer the same test items, in the same precision."""
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from holdfast.core.config import RunConfig
+from holdfast.core.context import StageContext
+from holdfast.core.records import read_examples, read_jsonl
+from holdfast.evaluate.compare import Comparison, compare_samples, list_items
+from holdfast.evaluate.scorers import score_sample, summarize
+from holdfast.evaluate.tasks import check_items, read_task
+
+
+def run_baseline(context: StageContext) -> None:
+    """The base model answers the test items: samples.jsonl and results.json.
+
+    Raises ContractError when an item cannot be scored, ModelError when the base model cannot be used.
+    """
+    _answer(context, adapter=None)
+
+
+def run_tuned(context: StageContext) -> None:
+    """The base model with the adapter answers the same items: samples.jsonl, results.json, and comparison.json with
+    the statistics and every item. Raises as `run_baseline`, and IntegrityError when the baseline's items are others.
+    """
+    tuned = _answer(context, adapter=context.inputs["train"] / "adapter")
+    baseline = [row for _, row in read_jsonl(context.inputs["baseline"] / "samples.jsonl")]
+    gates = context.config.decide
+    comparison = compare_samples(baseline, tuned, gates.primary, gates.alpha)
+    rows = list_items(baseline, tuned, gates.primary)
+    context.out.write_json("comparison.json", {**comparison.document(), "rows": rows})
+    context.console.say(f"  {describe(comparison)}")
+
+
+def quantization_of(config: RunConfig) -> Literal["nf4", "none"]:
+    """The precision that both models are measured in: the one that the adapter is trained on."""
+    return "nf4" if config.train.adapter == "qlora" else "none"
+
+
+def describe(comparison: Comparison) -> str:
+    """One line for people: the difference in points with its interval, wins, losses, p-value."""
+    difference = comparison.difference
+    return (
+        f"{comparison.metric} {100 * difference.estimate:+.1f} points "
+        f"({100 * difference.confidence:g} % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}), "
+        f"{comparison.wins} won, {comparison.losses} lost, {comparison.ties} unchanged, p = {comparison.p_value:.2g}"
+    )
+
+
+def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]:
+    """Answer and score every test item; write samples.jsonl and results.json; return the samples."""
+    from holdfast import models
+    from holdfast.evaluate.runtimes import answer_with_transformers
+
+    config, console = context.config, context.console
+    task = read_task(context.inputs["prepare"] / "task.json")
+    examples = read_examples(context.inputs["prepare"] / "test.jsonl")
+    check_items(task, examples)
+    folder = models.find_base_model(config.base_model)
+    clock = time.monotonic()
+    replies = answer_with_transformers(
+        folder, adapter, quantization_of(config), examples, config.evaluate, console
+    )  # fmt: skip
+    seconds = round(time.monotonic() - clock, 2)
+    rows = [
+        score_sample(task, example, reply.text, reply.stopped, reply.tokens)
+        for example, reply in zip(examples, replies, strict=True)
+    ]
+    results = {**summarize(rows), "seconds": seconds, "quantization": quantization_of(config)}
+    context.out.write_jsonl("samples.jsonl", rows)
+    context.out.write_json("results.json", results)
+    shares = ", ".join(f"{name} {results[name]:.3f}" for name in ("valid_json", "label_accuracy", "stopped"))
+    console.say(f"  {len(rows)} items in {seconds:.1f} s: {shares}")
+    return rows

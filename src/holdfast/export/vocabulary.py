@@ -1,0 +1,164 @@
+"""The tokenizer part of a GGUF file: byte-level BPE straight from tokenizer.json, without loading the tokenizer.
+
+llama.cpp does not read the pre-tokenizer's rules from the file; it has them built in under a name. The name is
+found by comparing the rules in tokenizer.json with the known ones, exactly. Source of names and rules: llama.cpp
+v0.5.0, src/llama-vocab.cpp (llm_tokenizer_bpe) and conversion/base.py (get_vocab_base).
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from holdfast.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Steps of the pre-tokenizer → llama.cpp's name for them. "bytes:gpt2" is ByteLevel with its own (GPT-2) regex.
+PRE_TOKENIZERS: dict[tuple[str, ...], str] = {
+    (_WORDS + r"\p{N}" + _REST, "bytes"): "qwen2",
+    (_WORDS + r"\p{N}{1,3}" + _REST, "bytes"): "llama-bpe",
+    (_TEKKEN, "bytes"): "tekken",
+    ("digits", "bytes:gpt2"): "smollm",
+    ("bytes:gpt2",): "gpt-2",
+}
+
+
+class Vocabulary(NamedTuple):
+    """Tokens in the order of their ids, gguf.TokenType of each, and llama.cpp's name of the pre-tokenizer."""
+
+    tokens: list[str]
+    types: list[int]
+    pre: str
+
+
+def read_vocabulary(folder: Path, size: int) -> Vocabulary:
+    """Read tokenizer.json and pad the vocabulary with unused tokens up to `size` (the rows of the embedding).
+
+    Raises ModelError for a tokenizer that is not byte-level BPE, whose pre-tokenizer or normaliser llama.cpp does
+    not have, or that has more tokens than the embedding has rows.
+    """
+    from gguf import TokenType
+
+    path = folder / "tokenizer.json"
+    document = _read_object(path)
+    model = document.get("model") or {}
+    _check_kind(path, model)
+    pre = name_pre_tokenizer(path, document)
+    added = {t["id"]: t for t in document.get("added_tokens") or []}
+    for number, token in (_read_object(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}).items():
+        added.setdefault(int(number), token)
+    words = {number: word for word, number in model["vocab"].items()}
+    largest = max([*words, *added])
+    if largest >= size:
+        raise ModelError(
+            f"{path} has a token with id {largest}, but the model has only {size} embeddings (vocab_size)",
+            hint="the tokenizer does not belong to this model: copy both from the same source",
+        )
+    tokens, types = [], []
+    for number in range(size):
+        if number in added:
+            text, special = added[number]["content"], added[number].get("special") or _looks_special(added[number])
+            tokens.append(text if special else text.replace("\u2581", " "))
+            types.append(int(TokenType.CONTROL if special else TokenType.USER_DEFINED))
+        elif number in words:
+            tokens.append(words[number])
+            types.append(int(TokenType.NORMAL))
+        else:
+            tokens.append(f"[PAD{number}]")
+            types.append(int(TokenType.UNUSED))
+    return Vocabulary(tokens, types, pre)
+
+
+def add_vocabulary(writer: "GGUFWriter", folder: Path, size: int) -> None:
+    """Write the tokenizer's metadata: tokens, merges, special tokens and the chat template.
+
+    `add_bos_token` is always written: without it llama.cpp takes the pre-tokenizer's default, which for `llama-bpe`
+    puts a BOS before every prompt although the Hugging Face tokenizer does not. A plain byte-level post-processor
+    adds nothing, whatever tokenizer_config.json says.
+    """
+    from gguf import SpecialVocab
+
+    vocabulary = read_vocabulary(folder, size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(vocabulary.pre)
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.types)
+    special = SpecialVocab(folder, load_merges=True, n_vocab=size)
+    processor = _read_object(folder / "tokenizer.json").get("post_processor") or {}
+    if processor.get("type") == "ByteLevel":
+        special.add_special_token |= {"bos": False, "eos": False}
+    special.add_special_token.setdefault("bos", False)
+    special.add_to_gguf(writer, quiet=True)
+
+
+def name_pre_tokenizer(path: Path, document: dict[str, Any]) -> str:
+    """llama.cpp's name for the splitting rules of a parsed tokenizer.json; ModelError when it has no such rules."""
+    normaliser = document.get("normalizer")
+    if normaliser is not None and normaliser.get("type") != "NFC":
+        raise ModelError(
+            f"{path}: llama.cpp has no normaliser {normaliser.get('type')!r} for BPE (known: none, NFC); "
+            "the served model would read other tokens than the trained one",
+            hint="use a base model of the Qwen2, Qwen3, Llama 3, SmolLM or Mistral-Nemo family",
+        )
+    steps = tuple(_steps(document.get("pre_tokenizer") or {}))
+    if steps in PRE_TOKENIZERS:
+        return PRE_TOKENIZERS[steps]
+    raise ModelError(
+        f"{path}: unknown pre-tokenizer {' + '.join(steps) or 'none'} "
+        f"(known: {', '.join(PRE_TOKENIZERS.values())}); with a wrong one other tokens are read than were trained",
+        hint="use a base model of the Qwen2, Qwen3, Llama 3, SmolLM or Mistral-Nemo family",
+    )
+
+
+def _check_kind(path: Path, model: dict[str, Any]) -> None:
+    if model.get("type") != "BPE" or model.get("byte_fallback"):
+        kind = "SentencePiece (byte fallback)" if model.get("byte_fallback") else repr(model.get("type"))
+        raise ModelError(
+            f"{path}: tokenizer of kind {kind}; only byte-level BPE can be converted",
+            hint="use a base model of the Qwen2, Qwen3, Llama 3, SmolLM or Mistral-Nemo family",
+        )
+
+
+def _steps(step: dict[str, Any]) -> list[str]:
+    """Flatten a pre-tokenizer into one string a step; what is unknown becomes its JSON, which matches nothing."""
+    kind = step.get("type")
+    if kind == "Sequence":
+        return [text for inner in step["pretokenizers"] for text in _steps(inner)]
+    if kind == "Split" and step.get("behavior") == "Isolated" and not step.get("invert"):
+        regex = step["pattern"].get("Regex")
+        if regex is not None:
+            return [str(regex)]
+    if kind == "Digits" and step.get("individual_digits"):
+        return ["digits"]
+    if kind == "ByteLevel" and not step.get("add_prefix_space"):
+        return ["bytes:gpt2" if step.get("use_regex", True) else "bytes"]
+    return [json.dumps(step, ensure_ascii=False)] if step else []
+
+
+def _looks_special(token: dict[str, Any]) -> bool:
+    """Some models leave control tokens unmarked; llama.cpp's converter goes by their look, so do we."""
+    text = token["content"]
+    pairs = (("<|", "|>"), ("<\uff5c", "\uff5c>"), ("<unused", ">"))
+    return text in ("<pad>", "<mask>", "<2mass>", "[@BOS@]") or any(
+        text.startswith(left) and text.endswith(right) for left, right in pairs
+    )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"there is no {path}", hint="copy the tokenizer files of the base model too") from None
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON: {error}", hint="copy the file again") from None
+    if not isinstance(document, dict):
+        raise ModelError(f"{path} is not a JSON object", hint="copy the file again")
+    return document

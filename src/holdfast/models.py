@@ -1,0 +1,282 @@
+"""The one door to Hugging Face: find, load, render chat, generate. Always offline, always safetensors.
+
+`torch`, `transformers`, `peft` and `bitsandbytes` are imported inside functions: they take seconds, and `holdfast --help`
+must not pay for them.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from holdfast.core.digest import digest_file
+from holdfast.core.errors import ModelError
+from holdfast.core.records import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+BUNDLED = {"pebble": Path(__file__).parent / "pebble"}
+# What makes a model what it is; a model card beside it may change freely.
+MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
+               "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")  # fmt: skip
+NOT_TRAINED = -100  # torch's cross-entropy skips this label
+Quantized = Literal["nf4", "int8", "none"]
+
+
+class TrainingTokens(NamedTuple):
+    """One conversation as the trainer sees it; `labels` equals `input_ids` where the loss counts, else -100."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+class Answer(NamedTuple):
+    """What a model said. `stopped`: it ended by itself instead of running into `max_new_tokens`."""
+
+    text: str
+    tokens: int
+    stopped: bool
+
+
+def go_offline() -> None:
+    """Forbid every Hub call and telemetry ping; must run before the libraries are imported.
+
+    Idle OpenMP threads sleep instead of spinning: spinning makes two busy cores ten times slower.
+    """
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ[name] = "1"
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+
+
+def find_base_model(name: str) -> Path:
+    """Folder of a base model: `pebble`, a folder, or a Hub id that is already in the local cache.
+
+    Raises ModelError when it is missing or lacks config.json, safetensors weights or tokenizer.json.
+    """
+    folder = BUNDLED.get(name) or Path(name).expanduser()
+    if not folder.is_dir():
+        folder = _find_in_cache(name) or folder
+    if not folder.is_dir():
+        raise ModelError(
+            f"base model {name!r} is neither a folder here nor in the local Hugging Face cache; nothing is downloaded",
+            hint="give a folder in base_model:, or on a connected machine: holdfast fetch MODEL --to DIR",
+        )
+    missing = [file for file in ("config.json", "tokenizer.json") if not (folder / file).is_file()]
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        missing.append("*.safetensors" + (" (pickled .bin weights are refused: they can run code)" if pickled else ""))
+    if missing:
+        raise ModelError(f"{folder} is not a usable model folder: no {', no '.join(missing)}")
+    return folder
+
+
+def _find_in_cache(name: str) -> Path | None:
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    entry = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{name.replace('/', '--')}"
+    reference = entry / "refs" / "main"
+    return entry / "snapshots" / reference.read_text().strip() if reference.is_file() else None
+
+
+def digest_base_model(folder: Path) -> dict[str, str]:
+    """Digest of every file that makes the model, by name."""
+    files = sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+    return {path.name: digest_file(path) for path in files}
+
+
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """The model's `config.json`. Raises ModelError when it cannot be read."""
+    try:
+        document = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from None
+    if not isinstance(document, dict):
+        raise ModelError(f"{folder / 'config.json'} is not a JSON object")
+    return document
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
+    """Load a fast tokenizer that has a chat template and a padding token that is not its end token.
+
+    Raises ModelError when there is no chat template.
+    """
+    go_offline()
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"the model in {folder} has no chat template, so a conversation cannot be rendered for it",
+            hint="use an instruct model, or put its template into chat_template.jinja in that folder",
+        )
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        # Padding with the end token would mask that token in the loss: the model would never learn to stop.
+        spare = [t for t in tokenizer.all_special_tokens if t != tokenizer.eos_token and t != tokenizer.bos_token]
+        tokenizer.pad_token = spare[0] if spare else tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+def render_prompt(tokenizer: "PreTrainedTokenizerFast", messages: Sequence[Message]) -> str:
+    """The text that asks for the next answer: chat template plus generation prompt."""
+    return _render(tokenizer, messages, ask=True)
+
+
+def _render(tokenizer: "PreTrainedTokenizerFast", messages: Sequence[Message], *, ask: bool) -> str:
+    plain = [{"role": m.role, "content": m.content} for m in messages]
+    text = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=ask)
+    return str(text)
+
+
+def _bos_to_add(tokenizer: "PreTrainedTokenizerFast", text: str) -> list[int]:
+    """The beginning token, when the tokenizer adds one by itself and the template has not written it: never two."""
+    bos = tokenizer.bos_token_id
+    if bos is None or (tokenizer.bos_token and text.startswith(tokenizer.bos_token)):
+        return []
+    return [bos] if tokenizer("")["input_ids"][:1] == [bos] else []
+
+
+def encode_prompt(tokenizer: "PreTrainedTokenizerFast", messages: Sequence[Message]) -> list[int]:
+    """Token ids of `render_prompt`, with exactly one beginning token where the model has one."""
+    text = render_prompt(tokenizer, messages)
+    return _bos_to_add(tokenizer, text) + list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def encode_example(tokenizer: "PreTrainedTokenizerFast", messages: Sequence[Message]) -> TrainingTokens:
+    """Tokens and labels of a conversation: every assistant answer and the token that ends it are trained.
+
+    Raises ModelError when the chat template rewrites earlier turns or hides the answer.
+    """
+    text = _render(tokenizer, messages, ask=False)
+    spans = []
+    for index, message in enumerate(messages):
+        if message.role == "assistant":
+            spans.append(_answer_span(tokenizer, messages, index, text))
+    if spans and spans[-1][2]:  # the template ends a turn without a token of its own: the end token is appended
+        text = text.rstrip() + str(tokenizer.eos_token)
+        spans[-1] = (spans[-1][0], len(text), False)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    bos = _bos_to_add(tokenizer, text)
+    ids = list(encoded["input_ids"])
+    labels = [
+        token if any(begin <= start and end <= last and end > begin for begin, last, _ in spans) else NOT_TRAINED
+        for token, (start, end) in zip(ids, encoded["offset_mapping"], strict=True)
+    ]
+    return TrainingTokens(bos + ids, [NOT_TRAINED] * len(bos) + labels)
+
+
+def _answer_span(
+    tokenizer: "PreTrainedTokenizerFast", messages: Sequence[Message], index: int, text: str
+) -> tuple[int, int, bool]:
+    """Character span of one answer with its end token in `text`, and whether that end token is missing."""
+    prompt = _render(tokenizer, messages[:index], ask=True)
+    content = messages[index].content
+    if not text.startswith(prompt):
+        raise ModelError(
+            f"the chat template renders the conversation before answer {index} differently once the answer is there; "
+            "what is trained would not be what is served",
+            hint="use a template that keeps earlier turns as they are",
+        )
+    begin = text.find(content if content in text[len(prompt) :] else content.strip(), len(prompt))
+    if begin < 0 or text[len(prompt) : begin].strip():
+        raise ModelError(f"the chat template does not show the answer {content[:40]!r} right after its prompt")
+    after = begin + len(content if text.startswith(content, begin) else content.strip())
+    rest = text[after:]
+    for token in sorted(tokenizer.all_special_tokens + list(tokenizer.added_tokens_encoder), key=len, reverse=True):
+        if rest.lstrip().startswith(token):
+            return begin, after + len(rest) - len(rest.lstrip()) + len(token), False
+    return begin, after, True
+
+
+def end_token_ids(tokenizer: "PreTrainedTokenizerFast") -> list[int]:
+    """Ids of the tokens that end an answer: the tokenizer's end token and the one its template writes."""
+    probe = [Message(role="user", content="a"), Message(role="assistant", content="b")]
+    trained = [label for label in encode_example(tokenizer, probe).labels if label != NOT_TRAINED]
+    return sorted({trained[-1], *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])})
+
+
+def device_name() -> Literal["cuda", "cpu"]:
+    """Where models run here."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = None) -> "PreTrainedModel":
+    """Load a causal language model for evaluation or as the frozen base of training.
+
+    bf16 on CUDA, fp32 on the CPU (bf16 matrix products are slow there); NF4 with double quantisation is the QLoRA
+    setting (https://arxiv.org/abs/2305.14314, section 3).
+    """
+    go_offline()
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    device = device_name()
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    config = None
+    if quantization == "nf4":
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    elif quantization == "int8":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        device_map={"": 0} if device == "cuda" else "cpu",
+        quantization_config=config,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter, local_files_only=True)
+    return model.eval()
+
+
+def generate(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerFast",
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    on_batch: Callable[[int], None],
+) -> list[Answer]:
+    """Greedy answers to token-id prompts, in order. Long prompts go together, so that little is padded."""
+    import torch
+
+    ends = end_token_ids(tokenizer)
+    answers: dict[int, Answer] = {}
+    by_length = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    for start in range(0, len(prompts), batch_size):
+        indices = by_length[start : start + batch_size]
+        batch = tokenizer.pad({"input_ids": [prompts[i] for i in indices]}, padding_side="left", return_tensors="pt")
+        width = batch["input_ids"].shape[1]
+        with torch.inference_mode():
+            output = model.generate(
+                input_ids=batch["input_ids"].to(model.device),
+                attention_mask=batch["attention_mask"].to(model.device),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                temperature=None, top_p=None, top_k=None,
+                eos_token_id=ends,
+                pad_token_id=tokenizer.pad_token_id,
+            )  # fmt: skip
+        for index, row in zip(indices, output[:, width:].tolist(), strict=True):
+            length = next((n for n, token in enumerate(row) if token in ends), None)
+            kept = row if length is None else row[:length]
+            answers[index] = Answer(
+                tokenizer.decode(kept, skip_special_tokens=True), len(kept) + (length is not None), length is not None
+            )
+        on_batch(len(indices))
+    return [answers[index] for index in range(len(prompts))]

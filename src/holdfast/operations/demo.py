@@ -1,0 +1,43 @@
+"""The main job on bundled data, and a start for one's own."""
+
+import shutil
+from pathlib import Path
+
+from holdfast.core.config import load_config
+from holdfast.core.console import Console
+from holdfast.core.errors import UsageError
+from holdfast.operations.runs import run_and_report
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def example_folder(name: str) -> Path:
+    """Folder of a bundled example: inside the installed package, or in the checkout. Raises UsageError."""
+    for root in (PACKAGE / "examples", PACKAGE.parents[1] / "examples"):
+        if (root / name / "holdfast.yaml").is_file():
+            return root / name
+    raise UsageError(f"there is no example {name!r}", hint="holdfast demo --example triage")
+
+
+def demo(directory: Path | None, example: str, console: Console) -> int:
+    """Run the whole story on a bundled example in `directory`/<example>."""
+    config = load_config(example_folder(example) / "holdfast.yaml")
+    folder = (directory or Path("runs")) / config.name
+    console.say(f"holdfast demo: {example} with the bundled model {config.base_model}, in {folder}")
+    return run_and_report(config, folder, console)
+
+
+def init(directory: Path, console: Console) -> int:
+    """Copy the triage example as a start; an existing file is never overwritten."""
+    source = example_folder("triage")
+    files = [path for path in sorted(source.iterdir()) if path.is_file()]
+    taken = [path.name for path in files if (directory / path.name).exists()]
+    if taken:
+        raise UsageError(f"{directory} already has {', '.join(taken)}; nothing was written", hint="use another folder")
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        shutil.copyfile(path, directory / path.name)
+    names = [path.name for path in files]
+    text = f"wrote {', '.join(names)}\nnext: edit {directory / 'holdfast.yaml'}, then: holdfast run -c {directory / 'holdfast.yaml'}"
+    console.result({"directory": str(directory), "files": names}, text)
+    return 0

@@ -1,0 +1,98 @@
+"""This machine: what is there, what fits, and the one verb that may use the network."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from holdfast import models
+from holdfast.core.config import CollectConfig, RunConfig, Source, load_config
+from holdfast.core.console import Console
+from holdfast.core.environment import describe_environment
+from holdfast.core.errors import ModelError, UsageError
+
+
+def doctor(console: Console) -> int:
+    """Say whether this machine can do the main job: Python, packages, processor, GPU, memory, disk, runtime, model."""
+    from holdfast.plan.hardware import probe
+
+    environment = describe_environment()
+    hardware = probe(Path.cwd())
+    missing = [name for name, version in environment["packages"].items() if version is None]
+    pebble = models.find_base_model("pebble")
+    findings = {
+        "python": sys.version_info[:2] == (3, 11),
+        "packages": not missing,
+        "bundled model": len(models.digest_base_model(pebble)) >= 4,
+        "a llama.cpp runtime": bool(shutil.which("llama-server") or environment["packages"]["xllamacpp"]),
+    }
+    document = {
+        "ok": all(findings.values()),
+        "findings": findings,
+        "missing_packages": missing,
+        "gpus": environment["gpus"],
+        "hardware": hardware.document(),
+        "environment": environment,
+    }
+    lines = [f"{'ok     ' if good else 'MISSING'} {name}" for name, good in findings.items()]
+    lines += [f"gpu     {gpu}" for gpu in environment["gpus"]] or ["gpu     none: training runs on the CPU"]
+    lines += [f"memory  {hardware.ram_available_bytes / 2**30:.1f} GiB free", f"disk    {hardware.disk_free_bytes / 2**30:.1f} GiB free here"]
+    lines += [f"missing {name}: pip install -r requirements/run.txt" for name in missing]
+    console.result(document, "\n".join(lines))
+    return 0 if document["ok"] else 1
+
+
+def plan(
+    config_file: Path | None, model: str | None, gpu: str | None, overrides: list[str], console: Console
+) -> int:
+    """Print what would fit, without touching data or loading weights. Raises DoesNotFitError (exit 21)."""
+    from holdfast.plan.choose import plan_for, refuse_unfit
+    from holdfast.plan.describe import describe
+
+    if config_file is not None:
+        config = load_config(config_file, overrides)
+    elif model is not None:
+        config = RunConfig(name="plan", collect=CollectConfig(sources=(Source(path="-"),)))
+    else:
+        raise UsageError("plan needs -c FILE or --model DIR")
+    folder = _model_folder(model or config.base_model)
+    if gpu is not None:
+        config = config.model_copy(update={"plan": config.plan.model_copy(update={"gpu": gpu})})
+    result = plan_for(folder, config, None)
+    console.result(result, describe(result))
+    refuse_unfit(result)
+    return 0
+
+
+def _model_folder(name: str) -> Path:
+    """A folder with config.json is enough to plan."""
+    folder = models.BUNDLED.get(name) or Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    return models.find_base_model(name)
+
+
+def config_schema(console: Console) -> int:
+    """Print the JSON Schema of the configuration file."""
+    schema = RunConfig.model_json_schema()
+    console.result(schema, json.dumps(schema, indent=2))
+    return 0
+
+
+def fetch(model: str, to: Path, console: Console) -> int:
+    """Download a model's safetensors, configuration and tokenizer. The only verb that may use the network."""
+    if to.exists() and any(to.iterdir()):
+        raise UsageError(f"{to} is not empty; nothing was fetched", hint="give a new folder")
+    os.environ["HF_HUB_OFFLINE"] = "0"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        snapshot_download(model, local_dir=to, allow_patterns=list(models.MODEL_FILES) + ["LICENSE*", "README.md"])
+    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
+        raise ModelError(f"{model} could not be fetched: {error}") from None
+    models.find_base_model(str(to))
+    console.result({"model": model, "folder": str(to)}, f"{model} is in {to}\nnext: base_model: {to} in the configuration")
+    return 0

@@ -1,0 +1,210 @@
+"""What can be done with a run: bring it up to date, look at it, check it, measure it on other items, serve it, ask it."""
+
+from pathlib import Path
+from typing import Any
+
+from holdfast import models, report
+from holdfast.core.config import RunConfig, load_config
+from holdfast.core.console import Console
+from holdfast.core.digest import digest_file
+from holdfast.core.documents import read_json
+from holdfast.core.errors import IntegrityError, UsageError
+from holdfast.core.manifest import read_manifest, verify_products
+from holdfast.core.rundir import RunDir
+from holdfast.pipeline import BASE_MODEL, STAGES, explain, run_pipeline
+
+
+def run(
+    config_file: Path,
+    run_dir: Path | None,
+    overrides: list[str],
+    console: Console,
+    *,
+    until: str | None = None,
+    redo_from: str | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Bring a run up to date; the exit code is the verdict's when the run was decided, else 0."""
+    config = load_config(config_file, overrides)
+    folder = run_dir or Path("runs") / config.name
+    if dry_run:
+        plan = explain(config, RunDir(folder), redo_from=redo_from, until=until)
+        text = "\n".join(f"{name:10} {why}" for name, why in plan.items())
+        console.result({"run_dir": str(folder), "stages": plan, "config": config.model_dump(mode="json")}, text)
+        return 0
+    return run_and_report(config, folder, console, until=until, redo_from=redo_from)
+
+
+def run_and_report(
+    config: RunConfig, folder: Path, console: Console, *, until: str | None = None, redo_from: str | None = None
+) -> int:
+    """Run the pipeline and print the story of the run (or the --json document). Returns the exit code."""
+    outcomes = run_pipeline(config, RunDir(folder), console, until=until, redo_from=redo_from)
+    actions = {outcome.stage: outcome.action for outcome in outcomes}
+    if outcomes[-1].stage != STAGES[-1].name:
+        text = f"finished up to {outcomes[-1].stage}: {RunDir(folder).stage(outcomes[-1].stage).path}"
+        console.result({"run_dir": str(folder), "stages": actions, "exit_code": 0}, text)
+        return 0
+    document = report.summarize_run(folder) | {"stages": actions}
+    console.result(document, report.tell_story(folder))
+    return int(document["exit_code"])
+
+
+def status(folder: Path, console: Console) -> int:
+    """Which stages are finished, when and how long they took, and the verdict."""
+    run_dir = RunDir(folder)
+    config = run_dir.read_config()
+    stages: dict[str, Any] = {}
+    for stage in STAGES:
+        manifest = read_manifest(run_dir.stage(stage.name).path)
+        begun = run_dir.stage(stage.name).path.exists()
+        state = "finished" if manifest else "unfinished" if begun else "not begun"
+        stages[stage.name] = {"state": state} | (
+            {"finished_at": manifest.finished_at, "seconds": manifest.seconds, "products": len(manifest.products)}
+            if manifest
+            else {}
+        )
+    decided = stages["decide"]["state"] == "finished"
+    verdict = read_json(run_dir.stage("decide").path / "decision.json")["verdict"] if decided else None
+    document = {"run_dir": str(folder), "name": config.name, "verdict": verdict, "stages": stages}
+    console.result(document, report.render_status(document))
+    return 0
+
+
+def check(folder: Path, console: Console, *, read_data: bool = False) -> int:
+    """Compare every product and the base model with the manifests; `read_data` also the files outside the run.
+
+    Raises IntegrityError naming each file that is not what it was.
+    """
+    run_dir = RunDir(folder)
+    config = run_dir.read_config()
+    problems: list[str] = []
+    products = 0
+    known: dict[str, str] = {}
+    for stage in STAGES:
+        path = run_dir.stage(stage.name).path
+        manifest = read_manifest(path)
+        if manifest is None:
+            continue
+        products += len(manifest.products)
+        problems += [f"{path / m.path}: {m.problem}" for m in verify_products(path, manifest)]
+        problems += _changed_materials(manifest.materials, known, path.name)
+        known |= {f"{stage.name}/{name}": product.digest for name, product in manifest.products.items()}
+        problems += base_model_changes(config, manifest.materials)
+        if read_data:
+            problems += _changed_files(manifest.materials)
+    problems = list(dict.fromkeys(problems))
+    if problems:
+        listed = "\n  ".join(problems)
+        raise IntegrityError(
+            f"{len(problems)} file{'s are' if len(problems) > 1 else ' is'} not what the manifests say:\n  {listed}",
+            hint="holdfast run -c FILE rebuilds what changed; restore the base model if it was changed by mistake",
+        )
+    text = f"{products} products are what their manifests say"
+    console.result({"run_dir": str(folder), "products": products, "problems": [], "exit_code": 0}, text)
+    return 0
+
+
+def _changed_materials(materials: dict[str, str], known: dict[str, str], folder: str) -> list[str]:
+    """Earlier products that were made anew after this stage had used them."""
+    return [
+        f"{folder}: was made from another {name}" for name, d in materials.items() if name in known and known[name] != d
+    ]
+
+
+def _changed_files(materials: dict[str, str]) -> list[str]:
+    problems = []
+    for name, digest in materials.items():
+        if name.startswith("file/"):
+            path = Path(name.removeprefix("file/"))
+            if not path.is_file():
+                problems.append(f"{path}: missing")
+            elif digest_file(path) != digest:
+                problems.append(f"{path}: changed")
+    return problems
+
+
+def base_model_changes(config: RunConfig, materials: dict[str, str]) -> list[str]:
+    """Files of the base model that are no longer what a stage was made from."""
+    before = {n.removeprefix(f"{BASE_MODEL}/"): d for n, d in materials.items() if n.startswith(f"{BASE_MODEL}/")}
+    if not before:
+        return []
+    folder = models.find_base_model(config.base_model)
+    now = models.digest_base_model(folder)
+    names = sorted(before.keys() | now.keys())
+    return [f"{folder / name}: base model file changed" for name in names if before.get(name) != now.get(name)]
+
+
+def evaluate_other_items(folder: Path, data: Path, console: Console, *, runtime: str, quant: str | None) -> int:
+    """Measure baseline and tuned model of a finished run on another file of items.
+
+    With runtime `gguf` the tuned model is the GGUF file in the llama.cpp server; the baseline always runs in
+    transformers. Raises IntegrityError when the base model or a product is not what the run was made with.
+    """
+    from holdfast.evaluate.other_items import measure_other_items
+
+    run_dir = RunDir(folder)
+    config = run_dir.read_config()
+    if runtime not in ("transformers", "gguf"):
+        raise UsageError(f"--runtime {runtime}: expected transformers or gguf")
+    needed = ["prepare", "train"] + (["export"] if runtime == "gguf" else [])
+    for name in needed:
+        path = run_dir.stage(name).path
+        manifest = read_manifest(path)
+        if manifest is None:
+            raise UsageError(f"{folder}: stage {name} is not finished", hint="holdfast run -c FILE")
+        problems = [f"{path / m.path}: {m.problem}" for m in verify_products(path, manifest)]
+        problems += base_model_changes(config, manifest.materials)
+        if problems:
+            raise IntegrityError("refusing to measure: " + "; ".join(problems), hint=f"holdfast check {folder}")
+    items = read_items(data, config)
+    quant = quant or config.verify.deploy
+    gguf = run_dir.stage("export").path / f"{config.name}-{quant}.gguf" if runtime == "gguf" else None
+    if gguf is not None and not gguf.is_file():
+        raise UsageError(f"{gguf.name} was not exported", hint=f"add {quant} to export.quantizations and run again")
+    document = measure_other_items(
+        config, run_dir.stage("prepare").path / "task.json", run_dir.stage("train").path / "adapter", gguf, items, console
+    )
+    document |= {"run_dir": str(folder), "data": str(data)}
+    console.result(document, report.render_comparison(document))
+    return 0
+
+
+def read_items(data: Path, config: RunConfig) -> list[Any]:
+    """Read a file of items as `collect` would, with the run's system prompt. Raises ContractError, UsageError."""
+    from holdfast.sources.readers import defects_error, read_file
+    from holdfast.sources.stage import with_system_prompt
+
+    if not data.is_file():
+        raise UsageError(f"there is no file {data}")
+    reading = read_file(data, data.name)
+    if reading.defects:
+        raise defects_error(reading.defects, len(reading.examples) + len(reading.defects))
+    return [with_system_prompt(example, config.collect.system_prompt) for example in reading.examples]
+
+
+def serve(
+    folder: Path, console: Console, *, host: str | None, port: int | None, api_key_file: Path | None, quant: str | None
+) -> int:
+    """Serve the deployed model until a signal comes."""
+    from holdfast.serve import launch
+
+    config = RunDir(folder).read_config().serve
+    launch.serve(
+        folder,
+        host=host or config.host,
+        port=config.port if port is None else port,
+        api_key_file=api_key_file,
+        quant=quant,
+        console=console,
+    )
+    return 0
+
+
+def ask(folder: Path, text: str, console: Console, *, quant: str | None) -> int:
+    """One answer of the deployed model."""
+    from holdfast.serve import launch
+
+    reply = launch.ask(folder, text, quant=quant, console=console)
+    console.result({"text": reply.text, "tokens": reply.tokens, "stopped": reply.stopped}, reply.text)
+    return 0

@@ -1,0 +1,219 @@
+"""The story: what is done, in which order, from what, and when it may be skipped.
+
+    collect → prepare → plan → baseline → train → evaluate → export → verify → decide
+
+For each stage: gather its materials, compute its key; a manifest with that key whose products still verify means
+*skip*; unfinished work with that key is *resumed*; anything else *runs* from a clean folder. The intent is written
+first, the manifest last. Stages never see each other: they meet in the run folder.
+"""
+
+import time
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from holdfast import decide, models
+from holdfast.core.config import RunConfig
+from holdfast.core.console import Console
+from holdfast.core.context import StageContext
+from holdfast.core.digest import digest_file
+from holdfast.core.environment import describe_environment
+from holdfast.core.errors import IntegrityError, UsageError
+from holdfast.core.manifest import (
+    Manifest,
+    describe_products,
+    read_manifest,
+    stage_key,
+    verify_products,
+    write_manifest,
+)
+from holdfast.core.rundir import RunDir, utc_now
+from holdfast.dataset import stage as dataset
+from holdfast.evaluate import stage as evaluate
+from holdfast.evaluate import verify
+from holdfast.export import stage as export
+from holdfast.plan import stage as plan
+from holdfast.sources import stage as sources
+from holdfast.train import stage as train
+
+BASE_MODEL = "base_model"
+
+
+class Stage(NamedTuple):
+    """One step. Its key is made of `version`, the `config` fields and the digests of what it `uses`.
+
+    config: sections of the configuration, or single keys of one (`train.adapter`).
+    uses: earlier stage → products it reads (a name ending in "/" is a folder); `base_model` = the model folder.
+    files: configuration → files outside the run that it reads.
+    """
+
+    name: str
+    version: int
+    run: Callable[[StageContext], None]
+    config: tuple[str, ...]
+    uses: dict[str, tuple[str, ...]]
+    files: Callable[[RunConfig], list[str]] = lambda config: []
+
+
+def _source_files(config: RunConfig) -> list[str]:
+    return [source.path for source in config.collect.sources]
+
+
+def _contract_file(config: RunConfig) -> list[str]:
+    return [config.prepare.contract] if config.prepare.contract else []
+
+
+EXAMPLES = {"prepare": ("test.jsonl", "task.json"), BASE_MODEL: ()}
+
+STAGES = (
+    Stage("collect", 1, sources.run, ("collect",), {}, _source_files),
+    Stage("prepare", 1, dataset.run, ("prepare", "sequence_len", "seed"),
+          {"collect": ("examples.jsonl",), BASE_MODEL: ()}, _contract_file),
+    Stage("plan", 1, plan.run, ("plan", "train", "sequence_len", "export"),
+          {"prepare": ("lengths.json",), BASE_MODEL: ()}),
+    Stage("baseline", 1, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
+    Stage("train", 1, train.run, ("train", "sequence_len", "seed"),
+          {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
+    Stage("evaluate", 1, evaluate.run_tuned, ("evaluate", "train", "decide"),
+          {**EXAMPLES, "train": ("adapter/",), "baseline": ("samples.jsonl",)}),
+    Stage("export", 1, export.run, ("name", "export", "evaluate", "train", "verify"),
+          {"prepare": ("valid.jsonl", "task.json"), "train": ("adapter/",), "evaluate": ("results.json",),
+           BASE_MODEL: ()}),
+    Stage("verify", 1, verify.run, ("name", "export", "verify", "evaluate"),
+          {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json"),
+           "export": ("",), "evaluate": ("samples.jsonl", "results.json")}),
+    Stage("decide", 1, decide.run, ("decide", "verify"),
+          {"baseline": ("samples.jsonl", "results.json"),
+           "evaluate": ("samples.jsonl", "results.json", "comparison.json"),
+           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",)}),
+)  # fmt: skip
+
+
+class Outcome(NamedTuple):
+    """What happened to one stage."""
+
+    stage: str
+    action: str  # "skipped" | "resumed" | "ran"
+    seconds: float
+
+
+def run_pipeline(
+    config: RunConfig,
+    run_dir: RunDir,
+    console: Console,
+    *,
+    until: str | None = None,
+    redo_from: str | None = None,
+) -> list[Outcome]:
+    """Bring a run up to date, stage by stage. Raises what the stages raise; what was finished stays finished."""
+    wanted = _stages_until(until)
+    forced = _stages_from(redo_from)
+    with run_dir.lock():
+        run_dir.write_config(config)
+        run_dir.journal("run", until=until, redo_from=redo_from)
+        outcomes = [_bring_up_to_date(stage, config, run_dir, console, stage.name in forced) for stage in wanted]
+        run_dir.journal("done", stages={o.stage: o.action for o in outcomes})
+    return outcomes
+
+
+def _bring_up_to_date(stage: Stage, config: RunConfig, run_dir: RunDir, console: Console, force: bool) -> Outcome:
+    materials = gather_materials(stage, config, run_dir)
+    section = select_config(config, stage.config)
+    key = stage_key(stage.name, stage.version, section, materials)
+    folder = run_dir.stage(stage.name)
+    number = f"{STAGES.index(stage) + 1}/{len(STAGES)} {stage.name}"
+    if not force:
+        why = reason_to_run(folder.path, key)
+        if why is None:
+            console.say(f"{number}: up to date")
+            return Outcome(stage.name, "skipped", 0.0)
+    else:
+        why = "asked for by --from"
+        folder.clear()
+    resumed = folder.begin(key)
+    action = "resumed" if resumed else "ran"
+    console.say(f"{number}: {'going on where it stopped' if resumed else why}")
+    run_dir.journal("begin", stage=stage.name, key=key, action=action, why=why)
+    started, clock = utc_now(), time.monotonic()
+    inputs = {name: run_dir.stage(name).path for name in stage.uses if name != BASE_MODEL}
+    stage.run(StageContext(config, folder, inputs, console, run_dir))
+    folder.sync()
+    seconds = round(time.monotonic() - clock, 2)
+    manifest = Manifest(
+        stage=stage.name, stage_version=stage.version, key=key, config=section, materials=materials,
+        products=describe_products(folder.path), environment=describe_environment(), seed=config.seed,
+        started_at=started, finished_at=utc_now(), seconds=seconds,
+    )  # fmt: skip
+    write_manifest(folder.path, manifest)
+    run_dir.journal("end", stage=stage.name, key=key, seconds=seconds)
+    return Outcome(stage.name, action, seconds)
+
+
+def reason_to_run(folder: Path, key: str) -> str | None:
+    """Why a stage must run, in words; None when its manifest has this key and its products verify."""
+    try:
+        manifest = read_manifest(folder)
+    except IntegrityError:
+        return "its manifest is damaged"
+    if manifest is None:
+        return "not done yet"
+    if manifest.key != key:
+        return "its configuration or materials changed"
+    problems = verify_products(folder, manifest)
+    if problems:
+        return f"{problems[0].path} is {problems[0].problem}" + (
+            f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        )
+    return None
+
+
+def gather_materials(stage: Stage, config: RunConfig, run_dir: RunDir) -> dict[str, str]:
+    """Digests of all that a stage reads: products of earlier stages, the base model, files outside the run."""
+    materials: dict[str, str] = {}
+    for name, wanted in stage.uses.items():
+        if name == BASE_MODEL:
+            folder = models.find_base_model(config.base_model)
+            materials |= {f"{BASE_MODEL}/{file}": d for file, d in models.digest_base_model(folder).items()}
+            continue
+        manifest = read_manifest(run_dir.stage(name).path)
+        if manifest is None:
+            raise UsageError(f"stage {stage.name} needs {name}, which is not finished", hint="holdfast run -c FILE")
+        for path, product in manifest.products.items():
+            if any(path == want or (want.endswith("/") or not want) and path.startswith(want) for want in wanted):
+                materials[f"{name}/{path}"] = product.digest
+    for text in stage.files(config):
+        materials[f"file/{text}"] = digest_file(_existing(Path(text), stage.name))
+    return materials
+
+
+def _existing(path: Path, stage: str) -> Path:
+    if not path.is_file():
+        raise UsageError(f"{stage}: there is no file {path}", hint="correct the path in the configuration")
+    return path
+
+
+def _stages_until(name: str | None) -> tuple[Stage, ...]:
+    return STAGES if name is None else STAGES[: _position(name) + 1]
+
+
+def _stages_from(name: str | None) -> set[str]:
+    return set() if name is None else {stage.name for stage in STAGES[_position(name) :]}
+
+
+def _position(name: str) -> int:
+    names = [stage.name for stage in STAGES]
+    if name not in names:
+        raise UsageError(f"there is no stage {name!r}", hint=f"stages: {', '.join(names)}")
+    return names.index(name)
+
+
+def select_config(config: RunConfig, names: tuple[str, ...]) -> dict[str, Any]:
+    """The named parts of the configuration; `train.adapter` is one key of a section."""
+    document = config.model_dump(mode="json")
+    return {name: reduce(lambda part, key: part[key], name.split("."), document) for name in names}
+
+
+def resolve(config: RunConfig) -> dict[str, Any]:
+    """The configuration as it will be used, for `--dry-run`."""
+    return config.model_dump(mode="json")

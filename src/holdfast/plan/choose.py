@@ -1,0 +1,238 @@
+"""From shapes, bytes and limits to a decision: the largest micro-batch that fits, or why nothing does."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from holdfast.core.config import RunConfig
+from holdfast.core.errors import DoesNotFitError
+from holdfast.plan.constants import GIB, TABLE, rate_for
+from holdfast.plan.hardware import Hardware
+from holdfast.plan.memory import Demand, Lengths, Place, adapter_parameters, demands
+from holdfast.plan.remedies import Remedy, find_remedies
+from holdfast.plan.shape import ModelShape, read_shape
+from holdfast.plan.target import Limit, Target, choose_target, limits_of, real_device
+
+# GGUF conversion (stage export) knows these families.
+CONVERTIBLE = ("llama", "mistral", "qwen2", "qwen3")
+
+
+class Choice(NamedTuple):
+    """How training takes its batch, all demands of that choice, and the first one that does not fit."""
+
+    rows: int
+    accumulation: int
+    demands: list[Demand]
+    failed: Demand | None
+
+
+def plan_for(
+    model_folder: Path, config: RunConfig, lengths: Mapping[str, Any] | None, hardware: Hardware
+) -> dict[str, Any]:
+    """The plan of a run that fits, as written to plan.json. `lengths` is lengths.json of stage prepare, or None.
+
+    Raises DoesNotFitError (exit 21) with phase, needed and usable GiB, largest components and ranked remedies;
+    ModelError for an unknown model; ConfigError for a wrong `plan.gpu` or target module.
+    """
+    plan = make_plan(model_folder, config, lengths, hardware)
+    refuse_unfit(plan)
+    return plan
+
+
+def refuse_unfit(plan: Mapping[str, Any]) -> None:
+    """Raise DoesNotFitError when the plan found a problem."""
+    if plan["problem"]:
+        raise DoesNotFitError(plan["problem"]["message"], hint=plan["problem"]["next"])
+
+
+def make_plan(
+    model_folder: Path, config: RunConfig, lengths: Mapping[str, Any] | None, hardware: Hardware
+) -> dict[str, Any]:
+    """Like `plan_for`, but a run that does not fit is described (`fits` false, `problem`) and nothing is raised."""
+    shape = read_shape(model_folder)
+    target = choose_target(config.plan, hardware)
+    limits = limits_of(target, config.plan, hardware)
+    counts = Lengths.of(config, lengths)
+    choice = choose_batch(shape, config, counts, target, limits)
+    problem = None
+    if choice.failed is not None:
+        problem = _problem(shape, config, counts, target, choice.failed, limits[choice.failed.place])
+    device = real_device(config.plan, hardware)
+    return {
+        "fits": problem is None,
+        "problem": problem,
+        "base_model": {
+            "name": config.base_model,
+            "family": shape.family,
+            "parameters": shape.parameters,
+            "trainable": adapter_parameters(shape, config.train),
+        },
+        "target": asdict(target),
+        "settings": {
+            "micro_batch_size": choice.rows,
+            "gradient_accumulation_steps": choice.accumulation,
+            "device": device,
+            "dtype": "bfloat16" if device == "cuda" else "float32",
+            "attention": "sdpa",
+        },
+        "requested": {
+            "micro_batch_size": config.train.micro_batch_size,
+            "gradient_accumulation_steps": config.train.gradient_accumulation_steps,
+        },
+        "phases": [_phase(d, limits[d.place], _counts(d, limits, counts)) for d in choice.demands],
+        "limits": {place: asdict(limit) for place, limit in limits.items()},
+        "expected": expected_seconds(shape, config, counts, target, hardware.cores),
+        "remarks": _remarks(shape, config, counts, target, limits, choice, hardware),
+        "hardware": asdict(hardware),
+        "constants": [row._asdict() for row in TABLE],
+    }
+
+
+def choose_batch(
+    shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, limits: Mapping[Place, Limit]
+) -> Choice:
+    """The largest micro-batch up to the configured one that fits and divides the effective batch."""
+    effective = config.train.micro_batch_size * config.train.gradient_accumulation_steps
+    candidates = [rows for rows in range(config.train.micro_batch_size, 0, -1) if effective % rows == 0]
+    for rows in candidates:
+        found = demands(shape, config, lengths, rows, target.device)
+        failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
+        choice = Choice(rows, effective // rows, found, failed)
+        if failed is None or (failed.phase, failed.place) != ("train", target.device):
+            break
+    return choice
+
+
+def expected_seconds(
+    shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, cores: int
+) -> dict[str, Any] | None:
+    """Training time as a range: tokens x FLOP per token ÷ the rate table. None while the token count is not known."""
+    if lengths.total is None or lengths.rows is None:
+        return None
+    train = config.train
+    tokens = int(lengths.total * train.num_epochs)
+    if train.max_steps > 0:
+        rows = train.max_steps * train.micro_batch_size * train.gradient_accumulation_steps
+        tokens = rows * (config.sequence_len if train.sample_packing else lengths.total // lengths.rows)
+    passes = 3 if train.gradient_checkpointing else 2
+    flop = passes * 2 * (shape.linear_weights + shape.vocabulary * shape.hidden)
+    rate = rate_for(target.gpu_bytes)
+    scale = 1e12 * (cores if target.device == "ram" else 1)
+    return {
+        "phase": "train",
+        "tokens": tokens,
+        "low_seconds": round(tokens * flop / (rate.high * scale), 1),
+        "high_seconds": round(tokens * flop / (rate.low * scale), 1),
+        "device_class": rate.device_class,
+        "kind": rate.kind,
+        "source": rate.source,
+    }
+
+
+def _counts(demand: Demand, limits: Mapping[Place, Limit], lengths: Lengths) -> bool:
+    """Whether this demand can refuse the run. Evaluation cannot while its prompts are not known."""
+    return limits[demand.place].checked and (demand.phase != "evaluate" or lengths.total is not None)
+
+
+def _phase(demand: Demand, limit: Limit, checked: bool) -> dict[str, Any]:
+    return {
+        "phase": demand.phase,
+        "place": demand.place,
+        "components": dict(demand.components),
+        "needed": demand.total,
+        "available": limit.available,
+        "usable": limit.usable,
+        "margin": limit.usable - demand.total,
+        "fits": demand.total <= limit.usable,
+        "checked": checked,
+    }
+
+
+def _problem(
+    shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, failed: Demand, limit: Limit
+) -> dict[str, Any]:
+    def demand_of(changed: RunConfig) -> list[Demand]:
+        return demands(shape, changed, lengths.shortened(changed.sequence_len), 1, target.device)
+
+    remedies = find_remedies(config, failed, limit.usable, demand_of)
+    largest = sorted(failed.components.items(), key=lambda item: -item[1])[:3]
+    where = {"gpu": f"on {target.name}", "ram": "of RAM", "disk": "of disk"}[failed.place]
+    lines = [
+        f"{failed.phase} does not fit: it needs {failed.total / GIB:.2f} GiB {where}, "
+        f"{limit.usable / GIB:.2f} GiB may be used ({limit.available / GIB:.2f} available "
+        f"less {config.plan.memory_headroom:.0%} headroom)",
+        "  largest: " + ", ".join(f"{name} {size / GIB:.2f}" for name, size in largest),
+        *(f"  remedy: {_remedy_text(remedy)}" for remedy in remedies),
+    ]
+    if not any(remedy.enough for remedy in remedies):
+        lines.append(f"  remedy: {_last_resort(failed)}")
+    return {
+        "phase": failed.phase,
+        "place": failed.place,
+        "needed": failed.total,
+        "usable": limit.usable,
+        "available": limit.available,
+        "largest": dict(largest),
+        "remedies": [asdict(remedy) for remedy in remedies],
+        "message": "\n".join(lines),
+        "next": _next(remedies),
+    }
+
+
+def _remedy_text(remedy: Remedy) -> str:
+    return f"{remedy.change} saves {remedy.saves / GIB:.2f} GiB" + ("" if remedy.enough else ", not enough")
+
+
+def _last_resort(failed: Demand) -> str:
+    if failed.place == "disk":
+        return "free disk space, or another disk (--run-dir)"
+    what = "a card with more memory" if failed.place == "gpu" else "more RAM (close other programs)"
+    return f"{what}, or a smaller base model (base_model)"
+
+
+def _next(remedies: list[Remedy]) -> str:
+    enough = [remedy for remedy in remedies if remedy.enough and "=" in remedy.change]
+    return (
+        f"holdfast plan -c FILE --set {enough[0].change}"
+        if enough
+        else "holdfast plan -c FILE --set base_model=SMALLER"
+    )
+
+
+def _remarks(
+    shape: ModelShape,
+    config: RunConfig,
+    counts: Lengths,
+    target: Target,
+    limits: Mapping[Place, Limit],
+    choice: Choice,
+    hardware: Hardware,
+) -> list[str]:
+    remarks = list(hardware.remarks)
+    if target.hypothetical:
+        there = hardware.gpus[0].name if hardware.gpus else "the CPU"
+        remarks.append(f"planned for {target.name} that is not there; on this machine training would use {there}")
+        for place in ("ram", "disk"):
+            most = max((d for d in choice.demands if d.place == place), key=lambda d: d.total)
+            if most.total > limits[most.place].usable:
+                remarks.append(
+                    f"{most.phase} needs {most.total / GIB:.2f} GiB of {place}; this machine has "
+                    f"{limits[most.place].usable / GIB:.2f}, the one with the card needs more"
+                )
+    if counts.total is None:
+        remarks.append(
+            "evaluate is not judged: prompts are counted as sequence_len until stage prepare has measured them"
+        )
+    if choice.rows != config.train.micro_batch_size:
+        remarks.append(
+            f"micro_batch_size {config.train.micro_batch_size} -> {choice.rows}, gradient_accumulation_steps "
+            f"{config.train.gradient_accumulation_steps} -> {choice.accumulation}: same effective batch, less memory"
+        )
+    if len(hardware.gpus) > 1 and not target.hypothetical and target.device == "gpu":
+        remarks.append(f"{len(hardware.gpus)} cards are there; the plan uses the first")
+    if shape.context and config.sequence_len > shape.context:
+        remarks.append(f"sequence_len {config.sequence_len} is more than the model's context of {shape.context}")
+    if shape.family not in CONVERTIBLE:
+        remarks.append(f"{shape.family} models cannot be exported to GGUF yet (only {', '.join(CONVERTIBLE)})")
+    return remarks

@@ -1,0 +1,99 @@
+"""Every number of the plan that arithmetic alone does not give: name, value, unit, where it comes from.
+
+A row is either a *format* fact (it follows from a file format or a library's source), *measured* (date and place),
+or an *estimate* (nobody has measured it yet; a better number replaces it here and nowhere else).
+"""
+
+from typing import NamedTuple
+
+MIB = 2**20
+GIB = 2**30
+
+
+class Constant(NamedTuple):
+    """One number. `kind` is `format`, `measured` or `estimate`; `source` says where it can be checked."""
+
+    name: str
+    value: float
+    unit: str
+    kind: str
+    source: str
+
+
+class DeviceRate(NamedTuple):
+    """Sustained training speed of a class of devices, a low and a high figure in TFLOP/s (per core on `cpu`)."""
+
+    device_class: str
+    low: float
+    high: float
+    kind: str
+    source: str
+
+
+_H200 = "2026-11-20, one H200, driver 580, torch 2.11, shape of Qwen2.5-7B"
+
+TABLE = (
+    Constant("nf4_block", 64, "weights", "format", "bitsandbytes 0.50 Linear4bit: one 8-bit scale a block"),
+    Constant("nf4_scale_block", 256, "scales", "format", "bitsandbytes 0.50 double quantisation: one float32 a block"),
+    Constant("optimizer_8bit_block", 256, "values", "format", "bitsandbytes 0.50 8-bit optimisers: float32 a block"),
+    Constant("loss_tile_tokens", 4096, "tokens", "format", "TRL 1.16 kernels/chunked_logprob.py TOKEN_CHUNK_SIZE"),
+    Constant("loss_tile_vocabulary", 32768, "tokens", "format", "TRL 1.16 trainer/utils.py"),
+    Constant("adapter_bytes", 4, "byte/parameter", "format", "LoRA weights are float32: exact resume needs it"),
+    Constant("cuda_context", 685 * MIB, "byte", "measured", f"{_H200}: context and library workspaces"),
+    Constant(
+        "layer_values_hidden", 8, "x hidden", "measured",
+        f"{_H200}: 79.3 GiB at 16k tokens without recompute = 28 layers x (8 hidden + 2 kv + 3 intermediate) x 2 bytes",
+    ),
+    Constant(
+        "stock_layer_factor", 1.42, "ratio", "measured",
+        f"{_H200}: TRL + varlen 8.80 GiB at 8k, 12.2 at 16k: 445 kB a token less 28 layer inputs, over a layer's 173",
+    ),
+    Constant("sdpa_mask", 9.4, "byte/token pair", "measured", f"{_H200}: 9.39 - 8.80 GiB at 8,192 packed tokens"),
+    Constant(
+        "loss_tile_copies_cpu", 10, "tiles", "measured",
+        "2026-11-21, TRL 1.16 on CPU, 21 M parameters, 300 to 4,096 tokens: fitted to peaks of 0.73 to 1.87 GiB",
+    ),
+    Constant("fragmentation", 0.04, "share", "estimate", "torch reserved over allocated; not measured yet"),
+    Constant(
+        "process_train", 0.75 * GIB, "byte", "estimate",
+        "2026-11-21, torch 2.13+cpu: 516 MiB resident after all imports; rounded up by half",
+    ),
+    Constant("process_cuda", 3.0 * GIB, "byte", "estimate", "resident host memory of a CUDA process with the same"),
+    Constant("process_light", 0.25 * GIB, "byte", "estimate", "resident Python with numpy and gguf, or llama.cpp"),
+    Constant("merge_check_float32", 2**30, "parameters", "format", "export/merge.py: its check is float32 up to it"),
+    Constant("serve_batch", 512, "tokens", "format", "llama.cpp n_ubatch: one batch of float32 logits and activations"),
+    Constant("gguf_vocabulary", 40, "byte/token", "estimate", "tokens, types and merges in a GGUF header"),
+    Constant("tokenizer_files", 12 * MIB, "byte", "estimate", "tokenizer beside each checkpoint and the merged model"),
+)  # fmt: skip
+
+_SPREAD = "by the class of the card, not measured"
+
+RATES = (
+    DeviceRate(
+        "nvidia 80GB", 30, 190, "measured", f"{_H200}: stock TRL, 738 tokens/s padded to 4,637 packed; only H200"
+    ),
+    DeviceRate("nvidia 40GB", 15, 100, "estimate", _SPREAD),
+    DeviceRate("nvidia 24GB", 8, 60, "estimate", _SPREAD),
+    DeviceRate("nvidia 16GB", 4, 30, "estimate", _SPREAD),
+    DeviceRate(
+        "nvidia 8GB", 2, 20, "estimate", "low end: 14 hours for 3 epochs of 2,891 rows (fourth source document)"
+    ),
+    DeviceRate("cpu", 0.004, 0.04, "estimate", "float32, for each core"),
+)
+
+_VALUES = {row.name: row.value for row in TABLE}
+
+
+def constant(name: str) -> float:
+    """The value of one row of the table."""
+    return _VALUES[name]
+
+
+def rate_for(gpu_bytes: int | None) -> DeviceRate:
+    """The rate row for a card with that much memory (with 10 % tolerance); None = CPU."""
+    if gpu_bytes is None:
+        return RATES[-1]
+    for rate in RATES[:-1]:
+        if gpu_bytes >= 0.9 * GIB * int(rate.device_class.split()[1].removesuffix("GB")):
+            return rate
+    return RATES[-2]

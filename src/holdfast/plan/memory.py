@@ -1,0 +1,258 @@
+"""Bytes by component for everything that runs: training, evaluating, merging, converting, quantising, serving.
+
+Pure arithmetic on a ModelShape and a RunConfig. Every number that is not arithmetic comes from constants.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any, Literal
+
+from holdfast.core.config import RunConfig, TrainConfig
+from holdfast.core.errors import ConfigError
+from holdfast.plan.constants import constant
+from holdfast.plan.gguf_size import gguf_bytes
+from holdfast.plan.shape import ModelShape
+
+Place = Literal["gpu", "ram", "disk"]
+Components = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one phase needs in one place: bytes by component."""
+
+    phase: str
+    place: Place
+    components: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """Sum of the components, bytes."""
+        return sum(self.components.values())
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Token counts that matter: the longest training row, all training tokens, the longest test prompt."""
+
+    longest: int
+    total: int | None
+    rows: int | None
+    longest_prompt: int
+
+    @classmethod
+    def of(cls, config: RunConfig, lengths: Mapping[str, Any] | None) -> "Lengths":
+        """From `lengths.json`; without it every row counts as full (`sequence_len`) and totals are not known."""
+        if not lengths or not lengths.get("train"):
+            return cls(config.sequence_len, None, None, config.sequence_len)
+        train = [min(int(n), config.sequence_len) for n in lengths["train"]]
+        valid = [min(int(n), config.sequence_len) for n in lengths.get("valid") or ()]
+        prompt = int(lengths.get("test_prompt_max") or config.sequence_len)
+        return cls(max(train + valid), sum(train), len(train), prompt)
+
+    def shortened(self, sequence_len: int) -> "Lengths":
+        """The same rows cut at `sequence_len`; totals stay, as an upper bound."""
+        return replace(
+            self, longest=min(self.longest, sequence_len), longest_prompt=min(self.longest_prompt, sequence_len)
+        )
+
+
+def demands(
+    shape: ModelShape, config: RunConfig, lengths: Lengths, rows: int, device: Literal["gpu", "ram"]
+) -> list[Demand]:
+    """All demands of a run whose training takes `rows` rows at a time, in the order of the story."""
+    found = [
+        Demand("train", device, train_memory(shape, config, lengths, rows, on_gpu=device == "gpu")),
+        Demand("evaluate", device, evaluate_memory(shape, config, lengths, on_gpu=device == "gpu")),
+        Demand("merge", "ram", merge_memory(shape, config.train)),
+        Demand("convert", "ram", convert_memory(shape)),
+        Demand("quantize", "ram", quantize_memory(shape)),
+        Demand("serve", "ram", serve_memory(shape, config)),
+        *disk_demands(shape, config),
+    ]
+    if device == "gpu":
+        host = {"process": int(constant("process_cuda")), "loading one matrix": 4 * _largest_matrix(shape)}
+        found.insert(2, Demand("train", "ram", host))
+    return found
+
+
+def train_memory(shape: ModelShape, config: RunConfig, lengths: Lengths, rows: int, *, on_gpu: bool) -> Components:
+    """Peak of one training step: `rows` rows packed to `sequence_len`, or padded to the longest row."""
+    wide = 2 if on_gpu else 4
+    tokens, pairs = batch_tokens(config, lengths, rows)
+    adapter = adapter_parameters(shape, config.train)
+    parts = {
+        "weights": weight_bytes(shape, config.train.adapter, wide),
+        "adapter": int(adapter * constant("adapter_bytes")),
+        "gradients": int(adapter * constant("adapter_bytes")),
+        "optimizer": optimizer_bytes(adapter, config.train, on_gpu=on_gpu),
+        **activation_bytes(shape, config.train, tokens, on_gpu=on_gpu),
+        "attention mask": int(pairs * constant("sdpa_mask")),
+        "workspace": workspace_bytes(shape, config.train.adapter, wide),
+    }
+    return _with_process(parts, on_gpu=on_gpu)
+
+
+def batch_tokens(config: RunConfig, lengths: Lengths, rows: int) -> tuple[int, int]:
+    """Tokens in a micro-batch, and token pairs in its attention mask.
+
+    TRL flattens packed rows into one row (`bfd` implies padding_free), so that the mask is square in all tokens.
+    """
+    if not config.train.sample_packing:
+        return rows * lengths.longest, rows * lengths.longest**2
+    tokens = rows * config.sequence_len
+    tokens = tokens if lengths.total is None else min(tokens, lengths.total)
+    return tokens, tokens**2
+
+
+def nf4_bytes(weights: int) -> int:
+    """NF4, double quantisation: 4 bits a weight, 8 bits a block of 64, 32 bits for 256 blocks: 0.516 bytes a weight."""
+    blocks = ceil(weights / constant("nf4_block"))
+    return ceil(weights / 2) + blocks + 4 * ceil(blocks / constant("nf4_scale_block"))
+
+
+def weight_bytes(shape: ModelShape, adapter: str, wide: int) -> int:
+    """The loaded base model: NF4 matrices for `qlora`, else all in `wide` bytes. Embedding, head, norms stay `wide`."""
+    if adapter != "qlora":
+        return wide * shape.parameters
+    matrices = shape.layers * sum(nf4_bytes(linear.size) for linear in shape.linears)
+    return matrices + wide * (shape.embedding_weights + shape.small_weights)
+
+
+def adapter_parameters(shape: ModelShape, train: TrainConfig) -> int:
+    """Trainable parameters: r x (inputs + outputs) for each target. ConfigError for a module that is not there."""
+    known = {linear.name: linear for linear in shape.linears}
+    names = set(train.lora_target_modules) or (set(known) if train.lora_target_linear else set())
+    if not names:
+        raise ConfigError("train: nothing to adapt: lora_target_linear is false and lora_target_modules is empty")
+    missing = sorted(names - set(known))
+    if missing:
+        raise ConfigError(
+            f"train.lora_target_modules names {', '.join(missing)}; a {shape.family} model has {', '.join(known)}",
+            hint="correct the names, or leave them out and set lora_target_linear: true",
+        )
+    return shape.layers * sum(train.lora_r * (known[name].rows + known[name].columns) for name in names)
+
+
+def optimizer_bytes(adapter: int, train: TrainConfig, *, on_gpu: bool) -> int:
+    """Two moments a parameter. Paged states are counted here too: they are paged out only when the card is full."""
+    if "8bit" in train.optimizer:
+        return ceil(2 * adapter * (1 + 4 / constant("optimizer_8bit_block")))
+    return 8 * adapter
+
+
+def layer_bytes(shape: ModelShape, wide: int) -> int:
+    """What one layer keeps for its backward pass for one token, at best (fused): (8 hidden + 2 kv + 3 intermediate)."""
+    hidden = constant("layer_values_hidden") * max(shape.hidden, shape.heads * shape.head_dim)
+    return int(wide * (hidden + 2 * shape.kv_width + 3 * shape.intermediate))
+
+
+def activation_bytes(shape: ModelShape, train: TrainConfig, tokens: int, *, on_gpu: bool) -> Components:
+    """Activations and logits at the peak of a step.
+
+    With recompute each layer keeps its input; then comes the loss or the recomputed layer, never both at once:
+    the larger one counts. Without recompute all layers are whole while the loss is taken.
+    """
+    wide = 2 if on_gpu else 4
+    layer = int(tokens * layer_bytes(shape, wide) * constant("stock_layer_factor"))
+    loss = loss_bytes(shape, tokens, wide, on_gpu=on_gpu)
+    if not train.gradient_checkpointing:
+        return {"activations": shape.layers * layer, "logits": loss}
+    larger = {"logits": loss} if loss > layer else {"recomputed layer": layer}
+    return {"activations": shape.layers * tokens * shape.hidden * wide, **larger}
+
+
+def loss_bytes(shape: ModelShape, tokens: int, wide: int, *, on_gpu: bool) -> int:
+    """TRL's tiled loss: one tile of logits, the last hidden states and their gradient; never tokens x vocabulary."""
+    tile = min(tokens, constant("loss_tile_tokens")) * min(shape.vocabulary, constant("loss_tile_vocabulary")) * wide
+    copies = 1 if on_gpu else constant("loss_tile_copies_cpu")
+    return int(tile * copies + tokens * shape.hidden * (wide + 4))
+
+
+def workspace_bytes(shape: ModelShape, adapter: str, wide: int) -> int:
+    """The largest matrix, de-quantised for its product."""
+    return wide * shape.largest_linear if adapter == "qlora" else 0
+
+
+def evaluate_memory(shape: ModelShape, config: RunConfig, lengths: Lengths, *, on_gpu: bool) -> Components:
+    """Generating `evaluate.batch_size` answers at once; the baseline needs the same less the adapter."""
+    wide = 2 if on_gpu else 4
+    batch, prompt = config.evaluate.batch_size, lengths.longest_prompt
+    live = batch * prompt * wide * (4 * shape.hidden + 2 * shape.kv_width + 3 * shape.intermediate)
+    parts = {
+        "weights": weight_bytes(shape, config.train.adapter, wide),
+        "adapter": int(adapter_parameters(shape, config.train) * constant("adapter_bytes")),
+        "kv cache": kv_bytes(shape, batch * (prompt + config.evaluate.max_new_tokens), wide),
+        "activations": live,
+        "attention mask": batch * prompt * prompt * wide,
+        "logits": batch * shape.vocabulary * (wide + 4),
+        "workspace": workspace_bytes(shape, config.train.adapter, wide),
+    }
+    return _with_process(parts, on_gpu=on_gpu)
+
+
+def kv_bytes(shape: ModelShape, tokens: int, wide: int) -> int:
+    """Keys and values of `tokens` positions in all layers."""
+    return shape.layers * 2 * shape.kv_width * tokens * wide
+
+
+def merge_memory(shape: ModelShape, train: TrainConfig) -> Components:
+    """Merging in host memory in 16 bits; the logit check after it runs in float32 when the model is small."""
+    wide = 4 if shape.parameters <= constant("merge_check_float32") else 2
+    return {
+        "weights": wide * shape.parameters,
+        "adapter": int(adapter_parameters(shape, train) * constant("adapter_bytes")),
+        "workspace": 2 * 4 * shape.largest_linear,
+        "process": int(constant("process_train")),
+    }
+
+
+def convert_memory(shape: ModelShape) -> Components:
+    """Safetensors to GGUF F16: one matrix at a time, 16 bits in and out; Llama 3's rotary factors need torch."""
+    return {"one matrix": 4 * _largest_matrix(shape), "process": int(constant("process_train"))}
+
+
+def quantize_memory(shape: ModelShape) -> Components:
+    """One matrix at a time, 16 bits in, at most 8.5 bits out; the source is mapped and can be dropped."""
+    return {"one matrix": 4 * _largest_matrix(shape), "process": int(constant("process_light"))}
+
+
+def serve_memory(shape: ModelShape, config: RunConfig) -> Components:
+    """llama.cpp in host memory: the file, `serve.parallel` contexts of `verify.n_ctx` tokens, one batch."""
+    tokens, batch = config.serve.parallel * config.verify.n_ctx, int(constant("serve_batch"))
+    return {
+        "weights": gguf_bytes(shape, config.verify.deploy),
+        "kv cache": kv_bytes(shape, tokens, 2),
+        "logits": batch * shape.vocabulary * 4,
+        "activations": batch * 4 * (4 * shape.hidden + 3 * shape.intermediate),
+        "process": int(constant("process_light")),
+    }
+
+
+def disk_demands(shape: ModelShape, config: RunConfig) -> list[Demand]:
+    """Free disk that each phase needs at its end, all that came before it included."""
+    adapter = adapter_parameters(shape, config.train)
+    files, saved = int(constant("tokenizer_files")), int(adapter * constant("adapter_bytes"))
+    one = saved + optimizer_bytes(adapter, config.train, on_gpu=True) + files
+    # A new checkpoint is written before the oldest is removed, and the best one may be kept beside the newest.
+    parts = {"adapter": saved + files, "checkpoints": one * (config.train.save_total_limit + 1)}
+    found = [Demand("train", "disk", dict(parts))]
+    parts["merged"] = 2 * shape.parameters + files
+    found.append(Demand("merge", "disk", dict(parts)))
+    parts["F16.gguf"] = gguf_bytes(shape, "F16")
+    found.append(Demand("convert", "disk", dict(parts)))
+    parts |= {f"{name}.gguf": gguf_bytes(shape, name) for name in config.export.quantizations if name != "F16"}
+    found.append(Demand("quantize", "disk", dict(parts)))
+    return found
+
+
+def _largest_matrix(shape: ModelShape) -> int:
+    return max(shape.largest_linear, shape.vocabulary * shape.hidden)
+
+
+def _with_process(parts: Components, *, on_gpu: bool) -> Components:
+    """Add what the allocator cannot use again, and what the process itself takes (on a card: the CUDA context)."""
+    parts["fragmentation"] = int(sum(parts.values()) * constant("fragmentation"))
+    parts["cuda context" if on_gpu else "process"] = int(constant("cuda_context" if on_gpu else "process_train"))
+    return parts

@@ -1,0 +1,219 @@
+"""`holdfast serve` and `holdfast ask`: the deployed file of a finished run, and only if it is what was measured."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from holdfast.core.config import RunConfig
+from holdfast.core.console import Console
+from holdfast.core.digest import digest_bytes
+from holdfast.core.errors import IntegrityError, ServerError, UsageError
+from holdfast.core.manifest import read_manifest
+from holdfast.core.records import Message
+from holdfast.core.rundir import RunDir
+from holdfast.runtime import LlamaServer, Reply, start_server
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+class CheckedModel(NamedTuple):
+    """A GGUF file whose digest is the manifest's, held open so that the very same bytes are served."""
+
+    path: Path
+    descriptor: int
+    digest: str
+    opened: os.stat_result
+
+
+def serve(
+    run_dir: Path,
+    *,
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    quant: str | None,
+    console: Console,
+) -> None:
+    """Serve a run's model over HTTP (OpenAI-compatible) until SIGINT or SIGTERM.
+
+    Raises UsageError (verdict is not `keep`, no such file, host without key), IntegrityError (the file is not what the
+    manifest says), ServerError (port taken, server died).
+    """
+    key = _read_key(api_key_file)
+    if host not in LOCAL_HOSTS and key is None:
+        raise UsageError(
+            f"--host {host} would let other machines in without a key; only {', '.join(LOCAL_HOSTS)} need none",
+            hint="(umask 077; openssl rand -hex 32 > api.key), then repeat with --api-key-file api.key",
+        )
+    run = RunDir(run_dir)
+    config = run.read_config()
+    require_keep(run, run_dir)
+    with (
+        _stop_signals() as stop,
+        checked_model(run, config, quant) as model,
+        start_server(
+            model.path, descriptor=model.descriptor, host=host, port=port, api_key=key, alias=config.name,
+            n_ctx=config.verify.n_ctx, threads=config.verify.threads, parallel=config.serve.parallel,
+        ) as server,
+    ):  # fmt: skip
+        _check_unchanged(model)
+        example = _curl(server.url, config.name, prompt_messages(run, "…"), api_key_file)
+        document = {"url": server.url, "model": config.name, "file": str(model.path), "digest": model.digest}
+        console.result(document, f"{config.name} ({model.path.name}) at {server.url}\n\n{example}\n")
+        console.say("stop with Ctrl-C")
+        while not stop.wait(0.2):
+            if server.process.poll() is not None:
+                raise ServerError(f"the server ended by itself: {' / '.join(server.log_lines()) or 'no log'}")
+    console.say("stopped")
+
+
+def ask(run_dir: Path, text: str, *, quant: str | None, console: Console) -> Reply:
+    """One question to a run's model, asked exactly as in training. Raises what `serve` raises."""
+    run = RunDir(run_dir)
+    config = run.read_config()
+    require_keep(run, run_dir)
+    messages = prompt_messages(run, text)
+    with checked_model(run, config, quant) as model, _start_for_ask(model, config) as server:
+        _check_unchanged(model)
+        reply = server.chat(messages, config.evaluate.max_new_tokens)
+    if not reply.stopped:
+        console.warn(f"the answer was cut off after {reply.tokens} tokens (evaluate.max_new_tokens)")
+    return reply
+
+
+def require_keep(run: RunDir, run_dir: Path) -> None:
+    """Raise UsageError unless the run's verdict is `keep`, IntegrityError when the decision was changed afterwards."""
+    folder = run.stage("decide").path
+    if read_manifest(folder) is None:
+        raise UsageError(f"{run_dir} has no decision yet", hint=f"holdfast status {run_dir}")
+    verdict = _read_product(run, "decide", "decision.json")["verdict"]
+    if verdict != "keep":
+        raise UsageError(
+            f"{run_dir} is not served: its verdict is {verdict!r}, and only a model that was shown to be better "
+            f"(`keep`) is; there is no flag to override this. The reasons are in {folder / 'decision.md'}",
+            hint=f"holdfast status {run_dir} shows what is missing; holdfast run -c FILE decides again",
+        )
+
+
+@contextlib.contextmanager
+def checked_model(run: RunDir, config: RunConfig, quant: str | None) -> Iterator[CheckedModel]:
+    """Open the run's GGUF file and hash what was opened; no one can swap the file between the check and the use.
+
+    Raises UsageError when the run has no such file, IntegrityError when its digest is not the manifest's.
+    """
+    folder = run.stage("export").path
+    manifest = read_manifest(folder)
+    name = f"{config.name}-{quant or config.verify.deploy}.gguf"
+    if manifest is None or name not in manifest.products:
+        made = sorted(path for path in (manifest.products if manifest else ()) if path.endswith(".gguf"))
+        raise UsageError(
+            f"the run has no {name}; it has: {', '.join(made) or 'no GGUF file'}",
+            hint="leave --quant out for the deployed file",
+        )
+    expected = manifest.products[name].digest
+    _require_measured(run, name, expected)
+    try:
+        file = (folder / name).open("rb")
+    except OSError as error:
+        raise IntegrityError(f"{folder / name}: {error.strerror}", hint="holdfast run -c FILE makes it again") from None
+    with file:
+        opened = os.fstat(file.fileno())
+        digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != expected:
+            raise IntegrityError(
+                f"{folder / name} is not the file that was measured: digest {digest}, manifest says {expected}",
+                hint="holdfast run -c FILE makes it again",
+            )
+        yield CheckedModel(folder / name, file.fileno(), digest, opened)
+
+
+def prompt_messages(run: RunDir, text: str) -> list[Message]:
+    """The conversation that training would have made of `text`: system prompt, instruction, text."""
+    task = _read_product(run, "prepare", "task.json")
+    system, instruction = task.get("system_prompt") or "", task.get("instruction") or ""
+    if instruction and not text.startswith(instruction):
+        text = f"{instruction}\n\n{text}"
+    messages = [Message(role="system", content=system)] if system else []
+    return [*messages, Message(role="user", content=text)]
+
+
+def _read_product(run: RunDir, stage: str, name: str) -> dict[str, Any]:
+    """A JSON product of a finished stage; IntegrityError when it is not what the stage wrote."""
+    folder = run.stage(stage).path
+    manifest = read_manifest(folder)
+    product = manifest.products.get(name) if manifest else None
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise IntegrityError(f"{folder / name}: {error.strerror}", hint=f"holdfast status {run.path}") from None
+    if product is None or digest_bytes(data) != product.digest:
+        raise IntegrityError(
+            f"{folder / name} is not what the stage wrote", hint=f"holdfast check {run.path} --read-data"
+        )
+    document: dict[str, Any] = json.loads(data)
+    return document
+
+
+def _require_measured(run: RunDir, name: str, digest: str) -> None:
+    """The decision must be about this very file: follow the digests from decide over verify to export."""
+    verify, decide = read_manifest(run.stage("verify").path), read_manifest(run.stage("decide").path)
+    ladder = verify.products.get("ladder.json") if verify else None
+    measured = verify.materials.get(f"export/{name}") if verify else None
+    decided = decide.materials.get("verify/ladder.json") if decide else None
+    if measured != digest or ladder is None or ladder.digest != decided:
+        raise IntegrityError(
+            f"the decision of {run.path} is about another {name}: it was exported again after it was measured",
+            hint="holdfast run -c FILE measures and decides again",
+        )
+
+
+def _start_for_ask(model: CheckedModel, config: RunConfig) -> LlamaServer:
+    return start_server(
+        model.path, descriptor=model.descriptor, parallel=1, n_ctx=config.verify.n_ctx, threads=config.verify.threads
+    )
+
+
+def _check_unchanged(model: CheckedModel) -> None:
+    """The file may have been written in place while it was loaded; the time of its last change tells."""
+    now = os.fstat(model.descriptor)
+    if (now.st_mtime_ns, now.st_size) != (model.opened.st_mtime_ns, model.opened.st_size):
+        raise IntegrityError(f"{model.path} changed while it was loaded", hint="holdfast run -c FILE makes it again")
+
+
+def _read_key(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        key = path.read_text().strip()
+    except OSError as error:
+        raise UsageError(f"the API key file {path} cannot be read: {error.strerror}") from None
+    if not key or any(character.isspace() or character == "," for character in key):
+        raise UsageError(f"{path} must hold one key: one word without commas", hint=f"openssl rand -hex 32 > {path}")
+    return key
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; the handlers from before come back at the end."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _curl(url: str, model: str, messages: list[Message], key_file: Path | None) -> str:
+    body: dict[str, Any] = {
+        "model": model, "temperature": 0, "messages": [message.model_dump() for message in messages],
+    }  # fmt: skip
+    key = f"  -H \"authorization: Bearer $(cat '{key_file}')\" \\\n" if key_file else ""
+    data = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")
+    return f"curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n{key}  -d '{data}'"

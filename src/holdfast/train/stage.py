@@ -1,0 +1,47 @@
+"""Stage `train`: a LoRA adapter from train.jsonl, resumable at any moment."""
+
+from pathlib import Path
+
+from holdfast import models
+from holdfast.core.context import StageContext
+from holdfast.core.documents import read_json
+from holdfast.core.records import read_examples
+from holdfast.train.checkpoints import newest_whole_checkpoint
+from holdfast.train.targets import check_target_modules
+
+
+def run(context: StageContext) -> None:
+    """Train and write adapter/, checkpoints, logs/ (TensorBoard), trainer_log.jsonl and training.json."""
+    config = context.config
+    base = models.find_base_model(config.base_model)
+    check_target_modules(base, config.train)
+    settings = read_json(context.inputs["plan"] / "settings.json")
+    tokenizer = models.load_tokenizer(base)
+    rows = {
+        split: [models.encode_example(tokenizer, e.messages) for e in read_examples(_file(context, split))]
+        for split in ("train", "valid")
+    }
+    checkpoint = newest_whole_checkpoint(context.out.path)
+    if checkpoint is not None:
+        context.console.say(f"  resuming from {checkpoint.name}")
+
+    from holdfast.train.trainer import Job, fine_tune
+
+    job = Job(
+        base=base,
+        train=config.train,
+        sequence_len=config.sequence_len,
+        seed=config.seed,
+        micro_batch_size=int(settings["micro_batch_size"]),
+        gradient_accumulation_steps=int(settings["gradient_accumulation_steps"]),
+        checkpoint=checkpoint,
+    )
+    result = fine_tune(job, tokenizer, rows["train"], rows["valid"], context.out.path, context.console)
+    with context.out.writing("adapter") as folder:
+        result.save_adapter(folder, config.base_model)
+    context.out.write_jsonl("trainer_log.jsonl", result.log)
+    context.out.write_json("training.json", result.summary)
+
+
+def _file(context: StageContext, split: str) -> Path:
+    return context.inputs["prepare"] / f"{split}.jsonl"

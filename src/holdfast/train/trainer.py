@@ -1,0 +1,214 @@
+"""The only mapping from our configuration onto TRL, PEFT and bitsandbytes."""
+
+import json
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast import models
+from holdfast.core.config import TrainConfig
+from holdfast.core.console import Console
+from holdfast.core.errors import Interrupted
+from holdfast.models import NOT_TRAINED, TrainingTokens
+
+models.go_offline()
+
+import torch  # noqa: E402 (after go_offline: the libraries read those switches when they are imported)
+from datasets import Dataset  # noqa: E402
+from datasets.utils.logging import disable_progress_bar  # noqa: E402
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+from torch.utils.tensorboard import SummaryWriter  # noqa: E402
+from transformers.integrations import TensorBoardCallback  # noqa: E402
+from trl import SFTConfig, SFTTrainer  # noqa: E402
+
+from holdfast.train.callbacks import StopRequest, Watch, stop_on_signal  # noqa: E402
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+LOGS = "logs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run. `checkpoint` is where to go on from."""
+
+    base: Path
+    train: TrainConfig
+    sequence_len: int
+    seed: int
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    checkpoint: Path | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run."""
+
+    model: PeftModel
+    log: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+    def save_adapter(self, folder: Path, base_model: str) -> None:
+        """Write the adapter in PEFT layout; the same weights give the same bytes, wherever the base model lies."""
+        folder.mkdir(parents=True)
+        weights = {name: w.detach().cpu().contiguous() for name, w in get_peft_model_state_dict(self.model).items()}
+        save_file(dict(sorted(weights.items())), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        document = self.model.peft_config["default"].to_dict()
+        document |= {"base_model_name_or_path": base_model, "inference_mode": True}
+        document["target_modules"] = sorted(document["target_modules"])  # PEFT keeps a set: its order is random
+        text = json.dumps(document, indent=2, sort_keys=True, default=str)
+        (folder / "adapter_config.json").write_text(text + "\n")
+
+
+def fine_tune(
+    job: Job,
+    tokenizer: "PreTrainedTokenizerFast",
+    train_rows: list[TrainingTokens],
+    valid_rows: list[TrainingTokens],
+    folder: Path,
+    console: Console,
+) -> Result:
+    """Train an adapter; checkpoints and TensorBoard events go to `folder`.
+
+    Raises StageError when the loss is not finite, Interrupted after a signal (a checkpoint was saved then).
+    """
+    disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*(flash attention|Flash Attention).*")
+    started = time.monotonic()
+    base = models.load_model(job.base, quantization="nf4" if job.train.adapter == "qlora" else "none")
+    base.config.use_cache = False
+    with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) as writer:
+        trainer = build_trainer(job, base, tokenizer, train_rows, valid_rows, folder, writer)
+        with console.progress("training", _total_steps(trainer)) as bar:
+            trainer.add_callback(Watch(bar, request))
+            trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    _stop_if_asked(request, trainer, console)
+    log = trainer.state.log_history
+    return Result(trainer.model, log, summarize(job, trainer, train_rows, time.monotonic() - started))
+
+
+def build_trainer(
+    job: Job,
+    base: Any,
+    tokenizer: "PreTrainedTokenizerFast",
+    train_rows: list[TrainingTokens],
+    valid_rows: list[TrainingTokens],
+    folder: Path,
+    writer: SummaryWriter,
+) -> SFTTrainer:
+    """A TRL trainer over rows that we tokenised ourselves, so that what was audited is what is trained."""
+    trainer = SFTTrainer(
+        model=base,
+        args=build_arguments(job, folder, bool(valid_rows)),
+        train_dataset=build_dataset(train_rows),
+        eval_dataset=build_dataset(valid_rows) if valid_rows else None,
+        processing_class=tokenizer,
+        peft_config=build_adapter(job.train),
+        callbacks=[TensorBoardCallback(writer)],
+    )
+    for parameter in trainer.model.parameters():
+        # TRL makes adapter weights of a quantised base bf16, but a resumed run has them in fp32: unequal runs.
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return trainer
+
+
+def build_dataset(rows: list[TrainingTokens]) -> Dataset:
+    """Rows with `input_ids` and `labels`, in memory; TRL takes such rows as they are."""
+    return Dataset.from_list([row._asdict() for row in rows])
+
+
+def build_adapter(train: TrainConfig) -> LoraConfig:
+    """LoRA as PEFT wants it."""
+    targets: str | list[str] = "all-linear" if train.lora_target_linear else list(train.lora_target_modules)
+    return LoraConfig(
+        r=train.lora_r,
+        lora_alpha=train.lora_alpha,
+        lora_dropout=train.lora_dropout,
+        target_modules=targets,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
+    """The trainer's arguments. On the CPU everything is fp32: exact resume needs it and bf16 is slower there."""
+    train, cuda = job.train, torch.cuda.is_available()
+    return SFTConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=job.micro_batch_size,
+        per_device_eval_batch_size=job.micro_batch_size,
+        gradient_accumulation_steps=job.gradient_accumulation_steps,
+        num_train_epochs=train.num_epochs,
+        max_steps=train.max_steps,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=train.lr_scheduler,
+        warmup_steps=train.warmup_ratio,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        optim=train.optimizer,
+        max_length=job.sequence_len,
+        packing=train.sample_packing,
+        packing_strategy="bfd",
+        eval_packing=False,
+        gradient_checkpointing=train.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        logging_steps=train.logging_steps,
+        save_strategy="steps",
+        save_steps=train.save_steps,
+        save_total_limit=max(2, train.save_total_limit),  # the newest may be half-written: one more must stay
+        eval_strategy="steps" if evaluating else "no",
+        eval_steps=train.eval_steps,
+        report_to="none",
+        use_cpu=not cuda,
+        bf16=cuda,
+        dataloader_pin_memory=cuda,
+        disable_tqdm=True,
+        seed=job.seed,
+        data_seed=job.seed,
+    )
+
+
+def summarize(job: Job, trainer: SFTTrainer, rows: list[TrainingTokens], seconds: float) -> dict[str, Any]:
+    """What a reader wants to know about the run."""
+    log = trainer.state.log_history
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    valid = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    trained = sum(label != NOT_TRAINED for row in rows for label in row.labels)
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    return {
+        "steps": trainer.state.global_step,
+        "rows": len(rows),
+        "tokens_per_epoch": sum(len(row.input_ids) for row in rows),
+        "trained_tokens_per_epoch": trained,
+        "micro_batch_size": job.micro_batch_size,
+        "gradient_accumulation_steps": job.gradient_accumulation_steps,
+        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "first_loss": losses[0] if losses else None,
+        "last_loss": losses[-1] if losses else None,
+        "valid_losses": valid,
+        "device": "cuda" if peak is not None else "cpu",
+        "peak_memory_bytes": peak,
+        "resumed": job.checkpoint is not None,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _total_steps(trainer: SFTTrainer) -> int:
+    arguments = trainer.args
+    if arguments.max_steps > 0:
+        return int(arguments.max_steps)
+    batches = -(-len(trainer.train_dataset) // arguments.per_device_train_batch_size)
+    steps = max(1, -(-batches // arguments.gradient_accumulation_steps))
+    return int(-(-steps * arguments.num_train_epochs // 1))
+
+
+def _stop_if_asked(request: StopRequest, trainer: SFTTrainer, console: Console) -> None:
+    if request.requested and trainer.state.global_step < trainer.state.max_steps:
+        console.say(f"  saved checkpoint-{trainer.state.global_step} before stopping")
+        raise Interrupted

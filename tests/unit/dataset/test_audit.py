@@ -1,0 +1,54 @@
+"""Counting trained tokens; the tokenizer itself is tested with a model. pytest tests/unit/dataset"""
+
+import pytest
+
+from holdfast.core.errors import ContractError
+from holdfast.core.records import Example, Message
+from holdfast.dataset.audit import check_rows, measure_row, summarise, too_long
+
+END, NO = 2, -100
+TURN = (Message(role="user", content="up?"), Message(role="assistant", content="yes"))
+ONE = Example(messages=TURN, source="a:1")
+TWO = Example(messages=(*TURN, *TURN), source="a:2")
+
+
+def ended(example: Example, labels: list[int]) -> bool:
+    row = measure_row(example, labels, 1, {END})
+    return row.ended == row.answers
+
+
+def test_a_row_that_trains_its_end_token_passes() -> None:
+    assert ended(ONE, [NO, NO, 5, 6, END])
+    assert ended(ONE, [NO, NO, 5, 6, END, NO])
+
+
+def test_a_row_that_does_not_train_its_end_token_is_an_error() -> None:
+    assert not ended(ONE, [NO, NO, 5, 6])
+    assert not ended(ONE, [NO, NO, 5, END, 6])
+    with pytest.raises(ContractError, match="would not learn to stop: a:1"):
+        check_rows([measure_row(ONE, [NO, 5, 6], 1, {END})])
+
+
+def test_every_answer_of_a_conversation_needs_its_end_token() -> None:
+    assert ended(TWO, [NO, 5, END, NO, 6, END])
+    assert not ended(TWO, [NO, 5, NO, NO, 6, END])
+    assert not ended(TWO, [NO, NO, NO, NO, 6, END])
+
+
+def test_a_row_that_trains_nothing_is_an_error() -> None:
+    with pytest.raises(ContractError, match="1 of 1 rows have no trained token"):
+        check_rows([measure_row(ONE, [NO, NO], 1, {END})])
+
+
+def test_long_rows_are_an_error_or_dropped_and_never_cut() -> None:
+    rows = [measure_row(ONE, [NO] * 10 + [END], 10, {END}), measure_row(TWO, [NO, END], 1, {END})]
+    with pytest.raises(ContractError, match=r"1 of 2 rows are longer than sequence_len 10 \(longest 11\)"):
+        too_long(rows, 10, "error")
+    assert too_long(rows, 10, "drop") == {"a:1"}
+    assert too_long(rows, 11, "error") == set()
+
+
+def test_the_summary_counts_tokens() -> None:
+    found = summarise([measure_row(ONE, [NO, NO, 5, END], 2, {END})], 3)
+    assert (found["tokens"], found["trained_tokens"], found["trained_share"]) == (4, 2, 0.5)
+    assert (found["rows_with_trained_eos"], found["zero_label_rows"], found["truncated_rows"]) == (1, 0, 1)

@@ -1,0 +1,151 @@
+"""prepare on files, with a word-by-word tokenizer in place of a model's. pytest tests/unit/dataset"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+
+import holdfast
+from holdfast.core.config import RunConfig
+from holdfast.core.console import Console
+from holdfast.core.context import StageContext
+from holdfast.core.errors import ContractError
+from holdfast.core.records import SPLITS, Example, Message, examples_bytes, read_examples
+from holdfast.core.rundir import RunDir
+from holdfast.dataset.stage import run
+
+CONTRACT = """\
+task: triage
+instruction: Classify.
+label_field: priority
+labels: [high, low]
+required_fields: [priority]
+"""
+END = "</s>"
+
+
+class Words:
+    """One token for each word; `</s>` ends a turn."""
+
+    def __init__(self) -> None:
+        self.vocabulary = {END: 0}
+
+    def encode(self, text: str) -> list[int]:
+        return [self.vocabulary.setdefault(word, len(self.vocabulary)) for word in text.split()]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        words = {number: word for word, number in self.vocabulary.items()}
+        return " ".join(words[number] for number in ids)
+
+
+class Tokens(NamedTuple):
+    input_ids: list[int]
+    labels: list[int]
+
+
+def encode_example(tokenizer: Words, messages: Sequence[Message]) -> Tokens:
+    ids: list[int] = []
+    labels: list[int] = []
+    for message in messages:
+        turn = tokenizer.encode(f"{message.content} {END}")
+        ids += turn
+        labels += turn if message.role == "assistant" else [-100] * len(turn)
+    return Tokens(ids, labels)
+
+
+@pytest.fixture(autouse=True)
+def words_instead_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake: Any = ModuleType("holdfast.models")
+    fake.find_base_model = Path
+    fake.load_tokenizer = lambda folder: Words()
+    fake.encode_prompt = lambda tokenizer, messages: encode_example(tokenizer, messages).input_ids
+    fake.encode_example = encode_example
+    fake.end_token_ids = lambda tokenizer: [0]
+    monkeypatch.setitem(sys.modules, "holdfast.models", fake)
+    monkeypatch.setattr(holdfast, "models", fake, raising=False)
+
+
+def rows(count: int, split: str | None = None, words: str = "") -> list[Example]:
+    subjects = ["router", "printer", "ledger", "backup", "badge", "mailbox", "sensor"]
+    made = []
+    for n in range(count):
+        text = f"Classify.\n\n{subjects[n % 7]} {n * 7919 + 13} {hex(n * 104729 + 9)} {split} {words}"
+        turns = (
+            Message(role="user", content=text),
+            Message(role="assistant", content=json.dumps({"priority": ("high", "low")[n % 2]})),
+        )
+        made.append(Example.model_validate({"messages": turns, "source": f"{split}.jsonl:{n + 1}", "split": split}))
+    return made
+
+
+def prepare(folder: Path, examples: list[Example], **options: Any) -> Path:
+    (folder / "collect").mkdir()
+    (folder / "collect" / "examples.jsonl").write_bytes(examples_bytes(examples))
+    (folder / "contract.yaml").write_text(CONTRACT)
+    section = {"contract": str(folder / "contract.yaml"), **options}
+    config = RunConfig.model_validate(
+        {"name": "t", "sequence_len": 64, "collect": {"sources": [{"path": "x"}]}, "prepare": section}
+    )
+    run_dir = RunDir(folder / "run")
+    out = run_dir.stage("prepare")
+    run(StageContext(config, out, {"collect": folder / "collect"}, Console(), run_dir))
+    return out.path
+
+
+def test_prepare_writes_splits_task_lengths_and_a_report(tmp_path: Path) -> None:
+    out = prepare(tmp_path, rows(200))
+    counts = {name: len(read_examples(out / f"{name}.jsonl")) for name in SPLITS}
+    assert counts == {"train": 140, "valid": 20, "test": 40}
+    task = json.loads((out / "task.json").read_text())
+    assert (task["label_field"], task["labels"]) == ("priority", ["high", "low"])
+    lengths = json.loads((out / "lengths.json").read_text())
+    assert (len(lengths["train"]), len(lengths["valid"]), lengths["sequence_len"]) == (140, 20, 64)
+    assert lengths["test_prompt_max"] == 6
+    report = json.loads((out / "report.json").read_text())
+    assert report["violations"] == []
+    assert report["split_proof"]["largest"]["similarity"] < report["split_proof"]["threshold"]
+    assert report["split_proof"]["labels"]["test"] == {"high": 20, "low": 20}
+    audit = report["token_audit"]
+    assert audit["rows"] == audit["rows_with_trained_eos"] == 160
+    assert (audit["zero_label_rows"], audit["truncated_rows"]) == (0, 0)
+    assert audit["example"]["trained_text"].endswith(END)
+    assert audit["example"]["trained_text"].startswith('{"priority":')
+
+
+def test_violations_stop_the_stage_and_nothing_is_written(tmp_path: Path) -> None:
+    broken = rows(30)
+    broken[4] = broken[4].model_copy(update={"messages": (broken[4].messages[0], broken[5].messages[0])})
+    with pytest.raises(ContractError, match=r"None\.jsonl:5: json:"):
+        prepare(tmp_path, broken)
+    assert not (tmp_path / "run").exists()
+
+
+def test_long_rows_are_dropped_and_counted_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = [*rows(30, "train"), *rows(1, "train", "long " * 70)[:1], *rows(25, "valid"), *rows(25, "test")]
+    examples[30] = examples[30].model_copy(update={"source": "long.jsonl:1"})
+    out = prepare(tmp_path, examples, on_too_long="drop")
+    report = json.loads((out / "report.json").read_text())
+    assert report["token_audit"]["dropped_too_long"] == ["long.jsonl:1"]
+    assert report["rows"] == {"read": 81, "train": 30, "valid": 25, "test": 25}
+    assert len(json.loads((out / "lengths.json").read_text())["train"]) == 30
+    assert "1 rows longer than sequence_len 64 were dropped" in capsys.readouterr().err
+
+
+def test_long_rows_are_an_error_by_default(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"1 of 1 rows are longer than sequence_len 64 \(longest"):
+        prepare(tmp_path, [*rows(1, "train", "long " * 70), *rows(25, "test")])
+
+
+def test_small_splits_are_warned_of_and_empty_ones_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = prepare(tmp_path, [*rows(30, "train"), *rows(3, "valid"), *rows(25, "test")])
+    assert json.loads((out / "report.json").read_text())["warnings"] == [
+        "only 3 rows in valid; below 20 a score says little"
+    ]
+    assert "only 3 rows in valid" in capsys.readouterr().err
+    (tmp_path / "second").mkdir()
+    with pytest.raises(ContractError, match="no row is left for test"):
+        prepare(tmp_path / "second", rows(30, "train"))

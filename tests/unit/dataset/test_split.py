@@ -1,0 +1,110 @@
+"""The split: whole groups, fixed rows stay, order of files does not matter. pytest tests/unit/dataset"""
+
+from collections import Counter, defaultdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.core.errors import ContractError
+from holdfast.core.records import Example, Message
+from holdfast.dataset.split import Row, Sizes, Split, assign_splits
+from holdfast.dataset.stage import divide
+
+fixed: st.SearchStrategy[Split | None] = st.sampled_from([None, None, None, "train", "valid", "test"])
+tables = st.lists(st.tuples(fixed, st.sampled_from("abc"), st.integers(0, 30)), min_size=4, max_size=60).map(
+    lambda rows: [Row(f"id{n}", split, label, group) for n, (split, label, group) in enumerate(rows)]
+)
+shares = st.builds(Sizes, st.floats(0, 0.4), st.floats(0, 0.4))
+
+
+def loose(count: int, label: str = "a") -> list[Row]:
+    return [Row(f"{label}{n}", None, label, n + 1000 * ord(label)) for n in range(count)]
+
+
+@given(tables, shares, st.integers(0, 99), st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(rows: list[Row], sizes: Sizes, seed: int, rng: object) -> None:
+    shuffled = list(rows)
+    rng.shuffle(shuffled)  # type: ignore[attr-defined]
+    one = {row.id: split for row, split in zip(rows, assign_splits(rows, sizes, seed), strict=True)}
+    other = {row.id: split for row, split in zip(shuffled, assign_splits(shuffled, sizes, seed), strict=True)}
+    assert one == other
+
+
+@given(tables, shares, st.integers(0, 99))
+def test_fixed_rows_stay_and_free_groups_are_never_torn(rows: list[Row], sizes: Sizes, seed: int) -> None:
+    splits = assign_splits(rows, sizes, seed)
+    assert all(row.fixed in (None, split) for row, split in zip(rows, splits, strict=True))
+    groups: dict[int, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        groups[row.group].append(i)
+    for members in groups.values():
+        if all(rows[i].fixed is None for i in members):
+            assert len({splits[i] for i in members}) == 1
+
+
+@given(tables, shares, st.integers(0, 99))
+def test_a_set_with_fixed_rows_takes_none_of_the_others(rows: list[Row], sizes: Sizes, seed: int) -> None:
+    splits = assign_splits(rows, sizes, seed)
+    if any(row.fixed == "test" for row in rows):
+        assert all(row.fixed == "test" for row, split in zip(rows, splits, strict=True) if split == "test")
+
+
+@given(st.integers(10, 60), st.integers(10, 60), st.floats(0, 0.4), st.floats(0, 0.4), st.integers(0, 9))
+def test_sizes_are_met_and_labels_are_balanced(a: int, b: int, valid: float, test: float, seed: int) -> None:
+    rows = loose(a) + loose(b, "b")
+    splits = assign_splits(rows, Sizes(valid, test), seed)
+    count = Counter(splits)
+    assert (count["valid"], count["test"]) == (round(valid * len(rows)), round(test * len(rows)))
+    in_test = sum(split == "test" and row.label == "a" for row, split in zip(rows, splits, strict=True))
+    assert abs(in_test - count["test"] * a / (a + b)) <= 1
+
+
+def test_sizes_above_one_are_counts_and_the_seed_changes_the_rows() -> None:
+    rows = loose(100)
+    one, other = (assign_splits(rows, Sizes(7, 13), seed) for seed in (1, 2))
+    assert Counter(one) == Counter(other) == {"train": 80, "test": 13, "valid": 7}
+    assert one != other
+
+
+def test_adding_rows_hardly_moves_the_others() -> None:
+    before, after = (assign_splits(loose(n), Sizes(0, 0.2), 42) for n in (100, 110))
+    assert sum(x != y for x, y in zip(before, after, strict=False)) <= 4
+
+
+def test_sizes_that_leave_nothing_to_train_on_are_refused() -> None:
+    with pytest.raises(ContractError, match=r"test \(8 rows\) and valid \(4 rows\) leave none of 10 rows"):
+        assign_splits(loose(10), Sizes(4, 8), 42)
+
+
+def example(text: str, source: str, split: str | None) -> Example:
+    turns = (Message(role="user", content=text), Message(role="assistant", content="yes"))
+    return Example.model_validate({"messages": turns, "source": source, "split": split})
+
+
+OUTAGE = "Checkout fails for every customer after the latest payment deployment"
+
+
+@pytest.mark.parametrize("split", ["train", None])
+def test_a_near_duplicate_across_test_and_train_names_both_rows(split: str | None) -> None:
+    rows = [
+        example(f"{OUTAGE}!", "a.jsonl:7", split),
+        example(f"{OUTAGE} today", "test.jsonl:3", "test"),
+        example("The printer on floor two is jammed", "a.jsonl:8", "train"),
+    ]
+    with pytest.raises(ContractError, match=r"a\.jsonl:7 and test\.jsonl:3: similarity 0\.\d\d\d") as caught:
+        divide(rows, None, Sizes(0.1, 0.2), 0.8, 42)
+    assert caught.value.exit_code == 20
+    assert "near_duplicate_threshold" in caught.value.hint
+
+
+def test_near_duplicates_without_a_split_end_in_the_same_set() -> None:
+    subjects = [f"subject {chr(97 + n) * 6} {n * 7919}" for n in range(25)]
+    rows = [example(f"{OUTAGE} in {s} {s} {s}{end}", f"a:{s}{end}", None) for s in subjects for end in ("", "!", "?!")]
+    divided = divide(rows[:-1], None, Sizes(0.2, 0.2), 0.95, 42)
+    where: dict[int, set[str]] = defaultdict(set)
+    for group, split in zip(divided.groups, divided.splits, strict=True):
+        where[group].add(split)
+    assert len(where) > 10
+    assert all(len(splits) == 1 for splits in where.values())
+    assert all(pair is None or pair.similarity < 0.95 for pair in divided.proof.values())

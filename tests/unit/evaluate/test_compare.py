@@ -1,0 +1,96 @@
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.core.errors import ContractError, IntegrityError
+from holdfast.evaluate.compare import bootstrap_difference, compare_samples, list_items, mcnemar_p_value, sensitivity
+
+
+def rows(values: list[int], prefix: str = "i") -> list[dict[str, Any]]:
+    return [
+        {"id": f"{prefix}{n}", "source": f"t:{n}", "prompt_text": "p", "expected": "e", "output": str(value),
+         "scores": {"label_accuracy": value}}
+        for n, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_wins_losses_and_ties_are_counted_on_pairs_whatever_the_order() -> None:
+    before, after = rows([0, 0, 1, 1, 0]), rows([1, 1, 0, 1, 0])
+    comparison = compare_samples(before, after[::-1], "label_accuracy", 0.05)
+    assert (comparison.wins, comparison.losses, comparison.ties, comparison.items) == (2, 1, 2, 5)
+    assert comparison.difference.estimate == pytest.approx(0.2)
+    assert comparison.p_value == 1.0
+    assert comparison.smallest_p_value == pytest.approx(2 / 2**5)
+
+
+def test_items_are_listed_with_wins_first() -> None:
+    listed = list_items(rows([0, 1, 1]), rows([0, 0, 1]), "label_accuracy")
+    assert [row["outcome"] for row in listed] == ["loss", "tie", "tie"]
+    assert (listed[0]["baseline_output"], listed[0]["tuned_output"]) == ("1", "0")
+
+
+def test_different_items_are_an_integrity_error_with_counts() -> None:
+    with pytest.raises(IntegrityError, match="3 only in baseline .*, 2 only in tuned"):
+        compare_samples(rows([1, 1, 1], "a"), rows([1, 1], "b"), "label_accuracy", 0.05)
+
+
+def test_same_item_twice_is_a_contract_error() -> None:
+    with pytest.raises(ContractError, match="t:0 and t:0 are the same item"):
+        compare_samples(rows([1]) * 2, rows([1]), "label_accuracy", 0.05)
+
+
+def test_no_items_are_a_contract_error() -> None:
+    with pytest.raises(ContractError, match="0 items"):
+        compare_samples([], [], "label_accuracy", 0.05)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_two_sided_binomial_tail(wins: int, losses: int) -> None:
+    n = wins + losses
+    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
+    assert mcnemar_p_value(wins, losses) == pytest.approx(min(1.0, 2 * tail))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from([-1, 0, 1]), min_size=2, max_size=80))
+def test_interval_is_ordered_repeatable_and_never_nan(differences: list[int]) -> None:
+    first = bootstrap_difference(differences, 0.95)
+    assert -1 <= first.low <= first.high <= 1
+    assert first == bootstrap_difference(differences, 0.95)
+    assert (first.method == "percentile bootstrap") == (len(set(differences)) == 1)
+
+
+def test_equal_differences_fall_back_to_percentile_and_say_so() -> None:
+    assert bootstrap_difference([0] * 30, 0.95).method == "percentile bootstrap"
+    assert bootstrap_difference([1] * 30, 0.95).low == 1.0
+
+
+def test_single_item_has_no_interval() -> None:
+    only = bootstrap_difference([1], 0.95)
+    assert (only.low, only.high, only.method) == (-1.0, 1.0, "none")
+
+
+def test_bca_interval_agrees_with_the_normal_interval_when_n_is_large() -> None:
+    differences = [1] * 300 + [-1] * 100 + [0] * 600
+    half = 1.96 * math.sqrt((0.4 - 0.04) / 1000)
+    got = bootstrap_difference(differences, 0.95)
+    assert (got.low, got.high) == pytest.approx((0.2 - half, 0.2 + half), abs=0.005)
+    assert got.method == "BCa bootstrap"
+
+
+def test_items_needed_matches_connor() -> None:
+    # (1.959964 · √0.3 + 0.841621 · √(0.3 − 0.01))² / 0.01 = 233.2
+    assert sensitivity(100, 20, 10, 0.05).items_needed == 234
+    assert sensitivity(100, 20, 10, 0.05).more_items == 134
+    assert sensitivity(100, 10, 10, 0.05).items_needed is None
+
+
+def test_detectable_effect_needs_exactly_the_items_there_are() -> None:
+    effect = sensitivity(400, 80, 40, 0.05).minimum_detectable_effect
+    assert effect is not None
+    reach = 1.959964 * math.sqrt(0.3) + 0.841621 * math.sqrt(0.3 - effect**2)
+    assert effect * math.sqrt(400) == pytest.approx(reach, abs=1e-4)
+    assert sensitivity(10, 1, 0, 0.05).minimum_detectable_effect is None

@@ -1,0 +1,73 @@
+"""Facts about the model card."""
+
+from pathlib import Path
+
+import yaml
+
+from holdfast.core.config import CollectConfig, RunConfig, Source
+from holdfast.export.card import CardFacts, read_front_matter, render_card
+
+LOGITS = {"divergence": 1e-5, "adapter_divergence": 0.5, "positions": 640}
+
+
+def make_facts(folder: Path, base_model: str = "pebble") -> CardFacts:
+    config = RunConfig(
+        name="triage", base_model=base_model, collect=CollectConfig(sources=(Source(path="/secret/place/a.jsonl"),))
+    )
+    return CardFacts(
+        config=config,
+        base_folder=folder,
+        task={
+            "task": "ticket_priority",
+            "instruction": "Classify.",
+            "labels": ["high", "low"],
+            "label_field": "priority",
+        },
+        rows={"train": 300, "valid": 30, "test": 60},
+        results={"valid_json": 0.95, "label_accuracy": 0.9, "stopped": 1.0, "n": 60},
+        files={"triage-Q4_K_M.gguf": 3 * 2**20},
+        merge={"logits": LOGITS},
+    )
+
+
+def front_matter(text: str) -> dict[str, object]:
+    document = yaml.safe_load(text.split("---\n")[1])
+    assert isinstance(document, dict)
+    return document
+
+
+def test_front_matter_is_what_the_hub_reads(tmp_path: Path) -> None:
+    front = front_matter(render_card(make_facts(tmp_path)))
+    assert front["base_model"] == "pebble"
+    assert front["pipeline_tag"] == "text-generation"
+    assert front["library_name"] == "transformers"
+    assert "gguf" in front["tags"]  # type: ignore[operator]
+
+
+def test_measured_numbers_and_counts_are_in_the_card(tmp_path: Path) -> None:
+    text = render_card(make_facts(tmp_path))
+    for words in ("| label accuracy | 0.9000 |", "60 held-out items", "| train | 300 |", "3.0 MiB", "ticket_priority"):
+        assert words in text
+
+
+def test_nothing_measured_means_no_numbers(tmp_path: Path) -> None:
+    text = render_card(make_facts(tmp_path)._replace(results={}))
+    assert "model-index" not in front_matter(text)
+    assert "Nothing was measured." in text
+
+
+def test_license_of_the_base_model_is_inherited(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\ntags: [x]\n---\n# base\n")
+    assert front_matter(render_card(make_facts(tmp_path)))["license"] == "apache-2.0"
+
+
+def test_paths_of_this_machine_are_not_in_the_card(tmp_path: Path) -> None:
+    text = render_card(make_facts(tmp_path, "/home/someone/models/small-1b"))
+    assert "/home/someone" not in text
+    assert "/secret/place" not in text
+    assert front_matter(text)["base_model"] == "small-1b"
+
+
+def test_broken_front_matter_of_the_base_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\na: [\n---\n")
+    assert read_front_matter(tmp_path) == {}

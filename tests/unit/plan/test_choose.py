@@ -1,0 +1,148 @@
+"""Which settings are chosen, and how a plan refuses. Run: pytest tests/unit/plan/test_choose.py"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plan_shapes import hardware_with, run_config, write_config
+
+from holdfast.core.errors import ConfigError, DoesNotFitError
+from holdfast.plan.choose import make_plan, plan_for
+from holdfast.plan.describe import describe
+
+LENGTHS = {"train": [300] * 500, "valid": [280] * 50, "test_prompt_max": 250}
+EIGHT_BIT = {"optimizer": "paged_adamw_8bit"}
+
+
+def phase(plan: dict[str, Any], name: str, place: str) -> dict[str, Any]:
+    return next(p for p in plan["phases"] if (p["phase"], p["place"]) == (name, place))
+
+
+def test_without_a_card_the_plan_is_for_the_processor_in_float32(tmp_path: Path) -> None:
+    plan = plan_for(write_config(tmp_path, "pebble-like"), run_config(), LENGTHS, hardware_with())
+    assert plan["settings"] == {
+        "micro_batch_size": 8,
+        "gradient_accumulation_steps": 1,
+        "device": "cpu",
+        "dtype": "float32",
+        "attention": "sdpa",
+    }
+    assert not any(p["place"] == "gpu" for p in plan["phases"])
+
+
+def test_a_card_is_used_when_it_is_there_and_plan_gpu_cpu_leaves_it_alone(tmp_path: Path) -> None:
+    folder, hardware = write_config(tmp_path, "pebble-like"), hardware_with(gpu_gib=8)
+    assert plan_for(folder, run_config(), LENGTHS, hardware)["settings"]["dtype"] == "bfloat16"
+    assert plan_for(folder, run_config(plan={"gpu": "cpu"}), LENGTHS, hardware)["settings"]["device"] == "cpu"
+
+
+def test_the_micro_batch_shrinks_until_it_fits_and_the_effective_batch_stays(tmp_path: Path) -> None:
+    train = {**EIGHT_BIT, "micro_batch_size": 6, "gradient_accumulation_steps": 2}
+    config = run_config(sequence_len=1024, train=train)
+    folder = write_config(tmp_path, "Qwen2.5-7B")
+    seen = {}
+    for gib in (8, 10, 24):
+        settings = plan_for(folder, config, LENGTHS, hardware_with(gpu_gib=gib))["settings"]
+        seen[gib] = settings["micro_batch_size"]
+        assert settings["micro_batch_size"] * settings["gradient_accumulation_steps"] == 12
+    assert seen[8] < seen[10] < seen[24] == 6
+
+
+def test_the_chosen_micro_batch_is_the_largest_that_fits(tmp_path: Path) -> None:
+    folder, hardware = write_config(tmp_path, "Qwen2.5-7B"), hardware_with(gpu_gib=10)
+    config = run_config(sequence_len=1024, train={**EIGHT_BIT, "micro_batch_size": 8})
+    plan = plan_for(folder, config, LENGTHS, hardware)
+    larger = run_config(
+        sequence_len=2048 * plan["settings"]["micro_batch_size"], train={**EIGHT_BIT, "micro_batch_size": 1}
+    )
+    assert phase(plan, "train", "gpu")["margin"] >= 0
+    assert not make_plan(folder, larger, LENGTHS, hardware)["fits"]
+
+
+def test_what_does_not_fit_names_phase_sizes_components_and_remedies(tmp_path: Path) -> None:
+    config = run_config(sequence_len=8192, train={"gradient_checkpointing": False})
+    with pytest.raises(DoesNotFitError) as caught:
+        plan_for(write_config(tmp_path, "Qwen2.5-7B"), config, LENGTHS, hardware_with(gpu_gib=16))
+    error = caught.value
+    assert error.exit_code == 21
+    assert "train does not fit: it needs " in error.message
+    assert "15.20 GiB may be used (16.00 available less 5% headroom)" in error.message
+    assert "largest: activations" in error.message
+    assert error.message.index("remedy: train.gradient_checkpointing=true") < error.message.index("not enough")
+    assert error.hint.startswith("holdfast plan -c FILE --set ")
+
+
+def test_the_suggested_command_leads_to_a_plan_that_fits(tmp_path: Path) -> None:
+    folder, hardware = write_config(tmp_path, "Qwen2.5-7B"), hardware_with(gpu_gib=16)
+    config = run_config(sequence_len=8192, train={"gradient_checkpointing": False})
+    remedies = make_plan(folder, config, LENGTHS, hardware)["problem"]["remedies"]
+    for remedy in (r for r in remedies if r["enough"] and r["change"].startswith("train.")):
+        key, value = remedy["change"].removeprefix("train.").split("=")
+        train = {"gradient_checkpointing": False, key: json.loads(value)}
+        assert make_plan(folder, run_config(sequence_len=8192, train=train), LENGTHS, hardware)["fits"]
+
+
+def test_a_disk_that_is_too_small_is_found_before_training(tmp_path: Path) -> None:
+    hardware = hardware_with(gpu_gib=24, disk_gib=20)
+    plan = make_plan(write_config(tmp_path, "Qwen2.5-7B"), run_config(train=EIGHT_BIT), LENGTHS, hardware)
+    assert (plan["problem"]["phase"], plan["problem"]["place"]) == ("convert", "disk")
+    assert "free disk space" in plan["problem"]["message"]
+
+
+def test_memory_held_by_other_processes_does_not_count(tmp_path: Path) -> None:
+    hardware = hardware_with(gpu_gib=24)
+    busy = replace(hardware, gpus=(replace(hardware.gpus[0], free_bytes=4 * 2**30),))
+    folder = write_config(tmp_path, "Qwen2.5-7B")
+    assert make_plan(folder, run_config(train=EIGHT_BIT), LENGTHS, hardware)["fits"]
+    assert not make_plan(folder, run_config(train=EIGHT_BIT), LENGTHS, busy)["fits"]
+
+
+def test_a_card_that_is_not_there_is_planned_for_and_said_so(tmp_path: Path) -> None:
+    config = run_config(sequence_len=1024, plan={"gpu": "8GB"}, train=EIGHT_BIT)
+    plan = plan_for(write_config(tmp_path, "Qwen2.5-7B"), config, LENGTHS, hardware_with(ram_gib=8, disk_gib=5))
+    assert plan["settings"]["device"] == "cpu"
+    assert plan["target"]["hypothetical"]
+    assert phase(plan, "train", "gpu")["available"] == 8 * 2**30
+    assert any("not there; on this machine training would use the CPU" in text for text in plan["remarks"])
+    assert any("GiB of disk; this machine has" in text for text in plan["remarks"])
+
+
+@pytest.mark.parametrize("word", ["8", "big", "-8GB", "0GB"])
+def test_a_gpu_that_is_no_size_is_a_config_error(word: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected auto, cpu or a size such as 8GB"):
+        plan_for(write_config(tmp_path, "pebble-like"), run_config(plan={"gpu": word}), None, hardware_with())
+
+
+def test_without_lengths_every_row_is_full_and_time_is_not_known(tmp_path: Path) -> None:
+    config = run_config(sequence_len=8192, plan={"gpu": "16GB"}, train=EIGHT_BIT)
+    plan = plan_for(write_config(tmp_path, "Llama-3-8B"), config, None, hardware_with())
+    assert plan["expected"] is None
+    assert any(text.startswith("evaluate is not judged") for text in plan["remarks"])
+
+
+def test_time_is_a_range_that_grows_with_tokens(tmp_path: Path) -> None:
+    folder = write_config(tmp_path, "pebble-like")
+    once = plan_for(folder, run_config(train={"num_epochs": 1}), LENGTHS, hardware_with())["expected"]
+    twice = plan_for(folder, run_config(train={"num_epochs": 2}), LENGTHS, hardware_with())["expected"]
+    assert once["tokens"] == 150_000
+    assert twice["low_seconds"] == pytest.approx(2 * once["low_seconds"], rel=0.05)
+    assert once["low_seconds"] < once["high_seconds"]
+    assert once["kind"] == "estimate"
+
+
+@pytest.mark.parametrize("gpu", ["cpu", "8GB", "16GB", "24GB", "80GB"])
+def test_the_plan_is_json_and_the_text_begins_with_the_verdict(gpu: str, tmp_path: Path) -> None:
+    config = run_config(sequence_len=2048, plan={"gpu": gpu}, train=EIGHT_BIT)
+    plan = make_plan(write_config(tmp_path, "Llama-3-8B"), config, LENGTHS, hardware_with(ram_gib=16))
+    json.dumps(plan, allow_nan=False)
+    assert describe(plan).startswith("FITS: " if plan["fits"] else "DOES NOT FIT: ")
+    assert plan["fits"] == (plan["problem"] is None)
+
+
+def test_components_add_up_to_what_is_needed(tmp_path: Path) -> None:
+    plan = plan_for(write_config(tmp_path, "pebble-like"), run_config(), LENGTHS, hardware_with(gpu_gib=8))
+    for row in plan["phases"]:
+        assert sum(row["components"].values()) == row["needed"] == row["usable"] - row["margin"]
+    assert {row["phase"] for row in plan["phases"]} == {"train", "evaluate", "merge", "convert", "quantize", "serve"}

@@ -1,0 +1,75 @@
+"""collect on files: pytest tests/unit/sources"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.core.config import RunConfig
+from holdfast.core.console import Console
+from holdfast.core.context import StageContext
+from holdfast.core.errors import ContractError
+from holdfast.core.records import Example, read_examples
+from holdfast.core.rundir import RunDir
+from holdfast.sources.stage import display_names, run
+
+CHAT = {"messages": [{"role": "user", "content": "up?"}, {"role": "assistant", "content": "yes"}]}
+ROW = {"instruction": "Classify.", "input": "x", "output": "low"}
+
+
+def collect(folder: Path, sources: list[dict[str, Any]], system_prompt: str = "") -> list[Example]:
+    config = RunConfig.model_validate(
+        {"name": "t", "collect": {"sources": sources, "system_prompt": system_prompt}},
+    )
+    run_dir = RunDir(folder / "run")
+    out = run_dir.stage("collect")
+    run(StageContext(config, out, {}, Console(), run_dir))
+    return read_examples(out.path / "examples.jsonl")
+
+
+def write(path: Path, *rows: Any) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_sources_are_joined_and_say_what_was_detected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources = [
+        {"path": write(tmp_path / "a.jsonl", ROW), "split": "train"},
+        {"path": write(tmp_path / "b.jsonl", CHAT)},
+    ]
+    examples = collect(tmp_path, sources)
+    assert [(e.source, e.split) for e in examples] == [("a.jsonl:1", "train"), ("b.jsonl:1", None)]
+    said = capsys.readouterr().err
+    assert "a.jsonl: 1 rows, format instruction (detected), split train" in said
+    assert "b.jsonl: 1 rows, format messages (detected)" in said
+    entries = json.loads((tmp_path / "run/01-collect/collect.json").read_text())["sources"]
+    assert [(e["name"], e["format"], e["rows"]) for e in entries] == [
+        ("a.jsonl", "instruction", 1),
+        ("b.jsonl", "messages", 1),
+    ]
+
+
+def test_the_system_prompt_goes_before_conversations_that_have_none(tmp_path: Path) -> None:
+    own = {"messages": [{"role": "system", "content": "own"}, *CHAT["messages"]]}
+    examples = collect(tmp_path, [{"path": write(tmp_path / "a.jsonl", CHAT, own)}], "shared")
+    assert [e.messages[0].content for e in examples] == ["shared", "own"]
+
+
+def test_defects_of_all_sources_are_reported_together_and_nothing_is_written(tmp_path: Path) -> None:
+    bad = {"instruction": "x", "output": ""}
+    sources = [{"path": write(tmp_path / f"{name}.jsonl", ROW, bad)} for name in "ab"]
+    with pytest.raises(ContractError, match=r"2 of 4 rows") as caught:
+        collect(tmp_path, sources)
+    assert "a.jsonl:2: empty" in caught.value.message
+    assert "b.jsonl:2: empty" in caught.value.message
+    assert not (tmp_path / "run/01-collect").exists()
+
+
+def test_files_with_the_same_name_are_told_apart_by_their_folder() -> None:
+    assert display_names(["/d/a/train.jsonl", "/d/b/train.jsonl", "/d/b/test.jsonl"]) == [
+        "a/train.jsonl",
+        "b/train.jsonl",
+        "test.jsonl",
+    ]

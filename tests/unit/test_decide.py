@@ -1,0 +1,202 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.core.config import DecideConfig, RunConfig
+from holdfast.core.console import Console
+from holdfast.core.context import StageContext
+from holdfast.core.errors import IntegrityError
+from holdfast.core.rundir import RunDir, StageFolder
+from holdfast.decide import EXIT_CODES, Decision, decide, run
+
+PARITY = {"rows": 200, "identical": 200, "bos_ok": True, "stop_ok": True, "differences": []}
+CONFUSION = {"high": {"high": 40, "low": 5}, "low": {"high": 5, "invalid": 2, "low": 68}}
+
+
+def results(accuracy: float, valid: float = 1.0, **more: Any) -> dict[str, Any]:
+    return {"valid_json": valid, "label_accuracy": accuracy, "stopped": 1.0, "n": 120, "confusion": CONFUSION, **more}
+
+
+def rung(name: str, accuracy: float) -> dict[str, Any]:
+    return {"rung": name, "valid_json": 1.0, "label_accuracy": accuracy, "n": 120}
+
+
+def compared(estimate: float, low: float, high: float, p_value: float, **more: Any) -> dict[str, Any]:
+    wins, losses = (60, 10) if estimate > 0 else (10, 60) if estimate < 0 else (10, 10)
+    return {
+        "metric": "label_accuracy", "items": 120, "wins": wins, "losses": losses, "ties": 120 - wins - losses,
+        "p_value": p_value, "smallest_p_value": 1e-36,
+        "difference": {"estimate": estimate, "low": low, "high": high, "confidence": 0.95, "method": "BCa bootstrap"},
+        "sensitivity": {"power": 0.8, "minimum_detectable_effect": 0.1, "items_needed": 300, "more_items": 180}, **more,
+    }  # fmt: skip
+
+
+BETTER = compared(0.4, 0.3, 0.5, 1e-9)
+
+
+def verdict_of(
+    comparison: dict[str, Any] = BETTER, tuned: float = 0.9, deployed: float = 0.9, **gates: Any
+) -> Decision:
+    rungs = [rung("F16", tuned), rung("Q4_K_M", deployed)]
+    return decide(results(0.5), results(tuned), rungs[1], comparison, DecideConfig(**gates), parity=PARITY, rungs=rungs)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "gates", "verdict"),
+    [
+        (BETTER, {}, "keep"),
+        (compared(0.05, 0.01, 0.09, 0.01), {}, "keep"),  # exactly the minimum gain
+        (compared(0.04, 0.01, 0.09, 0.01), {}, "iterate"),  # better, but by less than was asked for
+        (BETTER, {"minimum_score": 0.95}, "iterate"),
+        (BETTER, {"minimum_score": 0.9, "minimum_valid_json": 1.0}, "keep"),
+        (compared(-0.3, -0.4, -0.2, 1e-6), {}, "discard"),
+        (compared(0.01, -0.02, 0.04, 0.7), {}, "discard"),  # the whole interval is below the minimum gain
+        (compared(0.0, 0.0, 0.0, 1.0), {}, "discard"),
+        (compared(0.0, 0.0, 0.0, 1.0), {"minimum_gain": 0}, "discard"),
+        (compared(-0.03, -0.1, 0.06, 0.5), {}, "undecidable"),
+        (compared(0.04, -0.02, 0.1, 0.2), {}, "undecidable"),
+        (compared(0.04, 0.01, 0.09, 0.0625), {}, "undecidable"),  # the interval alone is not enough
+        (compared(1.0, 1.0, 1.0, 0.0625, items=5, wins=5, losses=0), {}, "undecidable"),
+        (compared(1.0, 1.0, 1.0, 0.03125, items=6, wins=6, losses=0), {}, "keep"),
+        (compared(-1.0, -1.0, -1.0, 0.0625, items=5, wins=0, losses=5), {}, "undecidable"),
+    ],
+)
+def test_verdict_table(comparison: dict[str, Any], gates: dict[str, Any], verdict: str) -> None:
+    decision = verdict_of(comparison, **gates)
+    assert decision.verdict == verdict
+    assert decision.exit_code == {"keep": 0, "iterate": 10, "discard": 11, "undecidable": 12}[verdict]
+
+
+def test_deployed_loss_at_the_limit_passes_and_above_it_fails() -> None:
+    assert verdict_of(tuned=0.90, deployed=0.85).verdict == "keep"  # 0.90 - 0.85 > 0.05 in floating point
+    failed = verdict_of(tuned=0.90, deployed=0.84)
+    assert failed.verdict == "iterate"
+    assert any("F16 still holds 90.0 %, Q4_K_M (84.0 %)" in r and "verify.deploy=F16" in r for r in failed.reasons)
+
+
+def test_loss_in_f16_blames_the_merge() -> None:
+    rungs = [rung("F16", 0.7), rung("Q4_K_M", 0.7)]
+    for quantization, remedy in (("nf4", "train.adapter=lora"), ("none", "export.json")):
+        tuned = results(0.9, quantization=quantization)
+        decision = decide(results(0.5), tuned, rungs[1], BETTER, DecideConfig(), parity=PARITY, rungs=rungs)
+        assert any("good only in transformers" in r and remedy in r for r in decision.reasons)
+
+
+def test_deployed_file_must_reach_the_minimum_score_itself() -> None:
+    decision = verdict_of(tuned=0.91, deployed=0.88, minimum_score=0.9)
+    assert [gate.name for gate in decision.gates if not gate.passed] == ["minimum_score, deployed"]
+    assert decision.verdict == "iterate"
+
+
+@pytest.mark.parametrize(
+    "broken", [{"identical": 199}, {"bos_ok": False}, {"stop_ok": False}, {"rows": 0, "identical": 0}]
+)
+def test_broken_parity_is_never_kept(broken: dict[str, Any]) -> None:
+    parity = {**PARITY, **broken}
+    decision = decide(results(0.5), results(0.9), rung("F16", 0.9), BETTER, DecideConfig(), parity=parity)
+    assert decision.verdict == "iterate"
+    assert decision.gates[-1].name == "token parity" and not decision.gates[-1].passed
+
+
+@pytest.mark.parametrize(
+    ("tuned", "words"),
+    [
+        (results(0.5, confusion={"high": {"high": 60}, "low": {"high": 20, "low": 40}}), "'high' is 66.7 %"),
+        (
+            results(0.5, confusion={"high": {"high": 80}, "low": {"low": 40}}),
+            "sharper rubric",
+        ),  # the truth is as lopsided
+        (results(0.5), "'high' is answered as 'low', 5 times"),
+        (results(0.5, valid=0.6), "more epochs"),
+        (results(0.5, valid=0.6, stopped=0.2), "end token"),
+        (results(0.95), "items that were lost"),
+        (results(0.95, confusion={}), "items that were lost"),
+        (results(0.5, confusion={}), "sharper rubric"),
+    ],
+)
+def test_discard_names_the_next_change_from_the_failure_pattern(tuned: dict[str, Any], words: str) -> None:
+    worse = compared(-0.1, -0.2, -0.05, 0.001)
+    deployed = rung("F16", tuned["label_accuracy"])
+    decision = decide(results(0.6), tuned, deployed, worse, DecideConfig(), parity=PARITY, rungs=[deployed])
+    assert decision.verdict == "discard"
+    assert any(words in reason for reason in decision.reasons), decision.reasons
+
+
+def test_undecidable_says_how_many_items_would_decide() -> None:
+    assert any("180 more test items" in r for r in verdict_of(compared(0.04, -0.02, 0.1, 0.2)).reasons)
+    few = verdict_of(compared(1.0, 1.0, 1.0, 0.0625, items=5, wins=5, losses=0))
+    assert any("5 items are too few" in r and "at least 6" in r for r in few.reasons)
+
+
+def test_reasons_are_sentences_with_figures() -> None:
+    reasons = verdict_of().reasons
+    assert all(reason.endswith(".") and reason[0] in reason[0].upper() + "l" for reason in reasons)
+    assert "from 50.0 % to 90.0 %" in reasons[0] and "+30.0 to +50.0" in reasons[0] and "p = 1e-09" in reasons[0]
+
+
+@settings(max_examples=200)
+@given(
+    st.integers(1, 300), st.tuples(*[st.floats(-1, 1)] * 3), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1),
+    st.floats(0, 1),
+)  # fmt: skip
+def test_keep_always_means_evidence(
+    items: int, cuts: tuple[float, float, float], p_value: float, tuned: float, deployed: float, gain: float
+) -> None:
+    low, estimate, high = sorted(cuts)
+    comparison = compared(estimate, low, high, p_value, items=items)
+    decision = verdict_of(comparison, tuned=tuned, deployed=deployed, minimum_gain=gain)
+    assert decision.exit_code == EXIT_CODES[decision.verdict]
+    if decision.verdict == "keep":
+        assert items >= 6 and low > 0 and p_value < 0.05 and estimate >= gain - 1e-9
+        assert all(gate.passed for gate in decision.gates)
+    if decision.verdict in ("iterate", "discard"):
+        assert "Next:" in " ".join(decision.reasons)
+
+
+def make_context(folder: Path, **sections: Any) -> StageContext:
+    documents: dict[str, dict[str, Any]] = {
+        "baseline": {"results.json": results(0.5)},
+        "evaluate": {"results.json": results(0.9), "comparison.json": {**BETTER, "rows": [{"id": "a"}]}},
+        "verify": {"ladder.json": {"rungs": [rung("F16", 0.9), rung("Q4_K_M", 0.88)], "deploy": "Q4_K_M"},
+                   "parity.json": PARITY},
+        "prepare": {"report.json": {"split_proof": {
+            "largest": {"similarity": 0.41}, "method": "exact", "threshold": 0.8}}},
+    }  # fmt: skip
+    for stage, files in documents.items():
+        (folder / stage).mkdir()
+        for name, document in files.items():
+            (folder / stage / name).write_text(json.dumps(document))
+    config = RunConfig.model_validate({"name": "triage", "collect": {"sources": [{"path": "a"}]}, **sections})
+    inputs = {stage: folder / stage for stage in documents}
+    return StageContext(config, StageFolder(folder / "out"), inputs, Console(quiet=True), RunDir(folder))
+
+
+def test_stage_writes_the_decision_and_a_page(tmp_path: Path) -> None:
+    run(make_context(tmp_path))
+    document = json.loads((tmp_path / "out" / "decision.json").read_text())
+    assert (document["verdict"], document["exit_code"], document["items"]) == ("keep", 0, 120)
+    assert document["deployed"]["Q4_K_M"] == {"valid_json": 1.0, "label_accuracy": 0.88, "n": 120}
+    assert document["tuned"] == {"valid_json": 1.0, "label_accuracy": 0.9, "n": 120}
+    assert document["difference"]["low"] == 0.3 and "rows" not in document
+    page = (tmp_path / "out" / "decision.md").read_text()
+    assert page.startswith("# triage: keep\n")
+    assert "| Q4_K_M, deployed | 100.0 % | 88.0 % | 120 |" in page
+    assert "| low | 5 | 68 | 2 |" in page and "similarity across splits is 0.41" in page
+
+
+def test_stage_does_not_raise_for_a_bad_verdict(tmp_path: Path) -> None:
+    run(make_context(tmp_path, decide={"minimum_score": 1.0}))
+    assert json.loads((tmp_path / "out" / "decision.json").read_text())["exit_code"] == 10
+
+
+def test_missing_rung_and_missing_file_are_integrity_errors(tmp_path: Path) -> None:
+    context = make_context(tmp_path, verify={"deploy": "Q8_0"})
+    with pytest.raises(IntegrityError, match="F16, Q4_K_M, but Q8_0"):
+        run(context)
+    (tmp_path / "verify" / "parity.json").unlink()
+    with pytest.raises(IntegrityError, match=r"no file .*parity\.json"):
+        run(context)
