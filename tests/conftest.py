@@ -25,8 +25,7 @@ ADDRESSES = {"socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1, "sock
 HOME = os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir)
 # A checkout or a virtual environment may itself lie in the home folder.
 ALLOWED = tuple(
-    os.path.realpath(folder)
-    for folder in (Path(__file__).parents[1], sys.prefix, os.environ.get("TMPDIR", "/tmp"))
+    os.path.realpath(folder) for folder in (Path(__file__).parents[1], sys.prefix, os.environ.get("TMPDIR", "/tmp"))
 )
 
 

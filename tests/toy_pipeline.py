@@ -1,6 +1,6 @@
 """Three toy stages under real names, for tests of the pipeline; as a program it can be killed.
 
-    python toy_pipeline.py CONFIG RUN_DIR SECONDS_PER_STEP
+python toy_pipeline.py CONFIG RUN_DIR SECONDS_PER_STEP
 """
 
 import sys

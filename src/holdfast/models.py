@@ -5,7 +5,9 @@ must not pay for them.
 """
 
 import json
+import logging
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -50,7 +52,12 @@ def go_offline() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    # bitsandbytes says on every load that it cannot fetch an optional CPU kernel; it must not fetch anything.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def find_base_model(name: str) -> Path:
@@ -214,7 +221,9 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
     go_offline()
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     device = device_name()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     config = None
@@ -236,11 +245,24 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
         trust_remote_code=False,
         use_safetensors=True,
     )
+    if device == "cpu":
+        _keep_weights_as_they_are(model)
     if adapter is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter, local_files_only=True)
     return model.eval()
+
+
+def _keep_weights_as_they_are(model: "PreTrainedModel") -> None:
+    """Stop bitsandbytes from repacking 4-bit weights for a bf16 kernel at the first evaluation on some processors.
+
+    Seen in bitsandbytes 0.50.2 (nn/modules.py, Linear4bit.forward): after it, training fails or goes on with other
+    arithmetic, so that an interrupted run is not the uninterrupted one.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def generate(

@@ -70,7 +70,7 @@ STAGES = (
     Stage("collect", 1, sources.run, ("collect",), {}, _source_files),
     Stage("prepare", 1, dataset.run, ("prepare", "sequence_len", "seed"),
           {"collect": ("examples.jsonl",), BASE_MODEL: ()}, _contract_file),
-    Stage("plan", 1, plan.run, ("plan", "train", "sequence_len", "export"),
+    Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 1, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
     Stage("train", 1, train.run, ("train", "sequence_len", "seed"),
@@ -214,6 +214,22 @@ def select_config(config: RunConfig, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: reduce(lambda part, key: part[key], name.split("."), document) for name in names}
 
 
-def resolve(config: RunConfig) -> dict[str, Any]:
-    """The configuration as it will be used, for `--dry-run`."""
-    return config.model_dump(mode="json")
+def explain(
+    config: RunConfig, run_dir: RunDir, *, until: str | None = None, redo_from: str | None = None
+) -> dict[str, str]:
+    """What `run_pipeline` would do and why, stage by stage, without doing it (`--dry-run`)."""
+    forced = _stages_from(redo_from)
+    answers: dict[str, str] = {}
+    earlier: str | None = None
+    for stage in _stages_until(until):
+        if earlier is not None:
+            answers[stage.name] = f"run: after {earlier}, unless its products come out the same"
+            continue
+        why: str | None = "asked for by --from" if stage.name in forced else None
+        if why is None:
+            key = stage_key(stage.name, stage.version, select_config(config, stage.config),
+                            gather_materials(stage, config, run_dir))  # fmt: skip
+            why = reason_to_run(run_dir.stage(stage.name).path, key)
+        answers[stage.name] = "skip: up to date" if why is None else f"run: {why}"
+        earlier = stage.name if why else None
+    return answers

@@ -5,11 +5,11 @@ import struct
 from pathlib import Path
 
 import pytest
-from tiny_checkpoint import make_adapter, make_checkpoint
 
 from holdfast.core.digest import digest_tree
 from holdfast.core.errors import ModelError, StageError
 from holdfast.export.merge import check_merge, measure_change, merge_adapter, storage_type
+from tiny_checkpoint import make_adapter, make_checkpoint
 
 PROMPTS = [[5, 6, 7, 8, 9, 10], list(range(40, 70)), [287, 1, 2, 3]]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_checkpoint import CHATML, make_adapter, make_checkpoint
 
 from holdfast.core.config import CollectConfig, ExportConfig, RunConfig, Source
 from holdfast.core.console import Console
@@ -17,6 +16,7 @@ from holdfast.core.rundir import RunDir
 from holdfast.export import stage
 from holdfast.export.gguf import convert_to_gguf
 from holdfast.export.modelfile import derive_format
+from tiny_checkpoint import CHATML, make_adapter, make_checkpoint
 
 TEXTS = [
     "The high and the low: 12 000 it's I'LL we'Ve", "  two   spaces\n\n\nand\tlines \r\n", "naïve café über 中文",

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toy_pipeline import FOLDERS, Toy, actions, changed, products, run_toy, write_toy_config
 
 from holdfast import pipeline
 from holdfast.core.config import RunConfig, load_config
@@ -14,6 +13,7 @@ from holdfast.core.manifest import MANIFEST, read_manifest
 from holdfast.core.records import read_jsonl
 from holdfast.core.rundir import STAGE_NAMES, RunDir
 from holdfast.pipeline import BASE_MODEL, STAGES, Stage, gather_materials, select_config
+from toy_pipeline import FOLDERS, Toy, actions, changed, products, run_toy, write_toy_config
 
 
 @pytest.fixture
@@ -191,9 +191,7 @@ def test_a_missing_source_file_is_named(toy: Toy, config: RunConfig, folder: Pat
         run_toy(config, folder)
 
 
-def test_a_stage_whose_materials_are_not_finished_cannot_be_planned(
-    toy: Toy, config: RunConfig, folder: Path
-) -> None:
+def test_a_stage_whose_materials_are_not_finished_cannot_be_planned(toy: Toy, config: RunConfig, folder: Path) -> None:
     with pytest.raises(UsageError, match="stage prepare needs collect, which is not finished"):
         gather_materials(toy.stages()[1], config, RunDir(folder))
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toy_pipeline
-from toy_pipeline import FOLDERS, Toy, actions, changed, products, run_toy, write_toy_config
 
+import toy_pipeline
 from holdfast import pipeline
 from holdfast.core.config import RunConfig, load_config
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError
 from holdfast.core.manifest import MANIFEST, read_manifest, verify_products
+from toy_pipeline import FOLDERS, Toy, actions, changed, products, run_toy, write_toy_config
 
 SOURCE = str(Path(pipeline.__file__).parents[1])
 KILLS = 10

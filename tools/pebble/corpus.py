@@ -69,12 +69,16 @@ def fact_text(rng: Rng) -> str:
 
 # kind -> (maker, weight); weights are shares in percent
 MIXTURE: dict[str, tuple[Callable[[Rng, TicketMaker], Document], float]] = {
-    "severity chat": (tasks.severity_chat, 34), "facet chat": (facets.facet_chat, 16),
-    "ops chat": (lambda rng, _: opstext.ops_chat(rng), 9), "fact chat": (lambda rng, _: facts.fact_chat(rng), 9),
-    "word chat": (lambda rng, _: words.word_chat(rng), 6), "general chat": (lambda rng, _: general.general_chat(rng),
-                                                                            6),
-    "ops text": (lambda rng, _: opstext.ops_text(rng), 9), "ticket text": (ticket_line, 4),
-    "fact text": (lambda rng, _: fact_text(rng), 4), "word text": (lambda rng, _: words.entry(rng), 3),
+    "severity chat": (tasks.severity_chat, 34),
+    "facet chat": (facets.facet_chat, 16),
+    "ops chat": (lambda rng, _: opstext.ops_chat(rng), 9),
+    "fact chat": (lambda rng, _: facts.fact_chat(rng), 9),
+    "word chat": (lambda rng, _: words.word_chat(rng), 6),
+    "general chat": (lambda rng, _: general.general_chat(rng), 6),
+    "ops text": (lambda rng, _: opstext.ops_text(rng), 9),
+    "ticket text": (ticket_line, 4),
+    "fact text": (lambda rng, _: fact_text(rng), 4),
+    "word text": (lambda rng, _: words.entry(rng), 3),
 }
 
 
@@ -123,13 +127,19 @@ def stats(seed: int, count: int, held_out: float) -> None:
         size[kind] += len(flat(document))
     took = time.perf_counter() - start
     total = sum(size.values())
-    print(f"{count} documents in {took:.2f} s: {count / took:.0f} documents/s, "
-          f"{total} characters, {total / count:.0f} each")
+    print(
+        f"{count} documents in {took:.2f} s: {count / took:.0f} documents/s, "
+        f"{total} characters, {total / count:.0f} each"
+    )
     for kind, number in kinds.most_common():
-        print(f"{kind:18} {100 * number / count:5.1f} %  {100 * size[kind] / total:5.1f} % of characters  "
-              f"{size[kind] / number:6.0f} each")
-    print(f"lexicon: {lexicon.size()} lines, {len(lexicon.refused)} refused; "
-          + ", ".join(f"{name} {len(lines)}" for name, lines in lexicon.lines.items()))
+        print(
+            f"{kind:18} {100 * number / count:5.1f} %  {100 * size[kind] / total:5.1f} % of characters  "
+            f"{size[kind] / number:6.0f} each"
+        )
+    print(
+        f"lexicon: {lexicon.size()} lines, {len(lexicon.refused)} refused; "
+        + ", ".join(f"{name} {len(lines)}" for name, lines in lexicon.lines.items())
+    )
     for line in lexicon.refused[:20]:
         print("refused", line)
 

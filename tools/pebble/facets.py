@@ -10,34 +10,92 @@ from tickets import Ticket, TicketMaker
 
 Chat = list[w.Message]
 Asked = tuple[str, str]
-SCOPE_ASK = ("Who is affected?", "How many people does it hit?", "Whom does this hit?", "How wide is the problem?",
-             "What is the scope?", "How many are affected?", "Who has this problem?")
-SCOPE_OPTIONS = {"everyone": "everyone", "most": "most", "many": "many", "some": "a few", "one": "one person",
-                 "staff": "staff only"}
-KIND_ASK = ("What kind of problem is this?", "Which kind fits?", "Name the kind of problem.",
-            "What type of issue is it?",
-            "Which category does it belong to?", "Sort it by kind.")
-WAY_ASK = ("Is there a way round?", "Is a workaround mentioned?", "Can people get round it?",
-           "Does the report name a workaround?",
-           "Is there an alternative?")
-LOSS_ASK = ("Is data lost?", "Has any data been lost or damaged?", "Is this a data loss?",
-            "Are records gone or corrupted?")
-SAFE_ASK = ("Is this a security matter?", "Does this concern security?", "Must the security team know?",
-            "Is it a security breach?")
-STAFF_ASK = ("Does it touch customers or only staff?", "Customers or staff?",
-             "Is this internal or does it reach customers?")
-NEW_ASK = ("Is it mainly new customers who are hit?", "Does it block new customers?",
-           "Are newcomers the ones affected?")
-BROKEN_ASK = ("Is anything broken?", "Is there a fault to repair?", "Is a problem reported?",
-              "Does something need repair?")
-GIST_ASK = ("Summarise the {r} in a few words.", "Give the gist of the {r}.", "What is it about, in under ten words?",
-            "One short phrase: what is wrong?", "Write a short title for this {r}.", "Condense this {r} to its core.",
-            "Name the problem in 3 to 8 words.", "Write a one-line summary.", "What happened? A few words only.",
-            "Boil the {r} down to one phrase.", "Give a headline for the {r}.", "In short, what is the issue?",
-            "Shorten to a brief note.", "What is impaired, for whom?", "State the problem briefly.")
-REPLY_ASK = ("Write the first reply to the reporter.", "Answer the customer in two or three sentences.",
-             "Draft a short first answer.", "Write a brief, polite reply.", "What do we write back?",
-             "Acknowledge the {r} politely.", "Write a short acknowledgement.")
+SCOPE_ASK = (
+    "Who is affected?",
+    "How many people does it hit?",
+    "Whom does this hit?",
+    "How wide is the problem?",
+    "What is the scope?",
+    "How many are affected?",
+    "Who has this problem?",
+)
+SCOPE_OPTIONS = {
+    "everyone": "everyone",
+    "most": "most",
+    "many": "many",
+    "some": "a few",
+    "one": "one person",
+    "staff": "staff only",
+}
+KIND_ASK = (
+    "What kind of problem is this?",
+    "Which kind fits?",
+    "Name the kind of problem.",
+    "What type of issue is it?",
+    "Which category does it belong to?",
+    "Sort it by kind.",
+)
+WAY_ASK = (
+    "Is there a way round?",
+    "Is a workaround mentioned?",
+    "Can people get round it?",
+    "Does the report name a workaround?",
+    "Is there an alternative?",
+)
+LOSS_ASK = (
+    "Is data lost?",
+    "Has any data been lost or damaged?",
+    "Is this a data loss?",
+    "Are records gone or corrupted?",
+)
+SAFE_ASK = (
+    "Is this a security matter?",
+    "Does this concern security?",
+    "Must the security team know?",
+    "Is it a security breach?",
+)
+STAFF_ASK = (
+    "Does it touch customers or only staff?",
+    "Customers or staff?",
+    "Is this internal or does it reach customers?",
+)
+NEW_ASK = (
+    "Is it mainly new customers who are hit?",
+    "Does it block new customers?",
+    "Are newcomers the ones affected?",
+)
+BROKEN_ASK = (
+    "Is anything broken?",
+    "Is there a fault to repair?",
+    "Is a problem reported?",
+    "Does something need repair?",
+)
+GIST_ASK = (
+    "Summarise the {r} in a few words.",
+    "Give the gist of the {r}.",
+    "What is it about, in under ten words?",
+    "One short phrase: what is wrong?",
+    "Write a short title for this {r}.",
+    "Condense this {r} to its core.",
+    "Name the problem in 3 to 8 words.",
+    "Write a one-line summary.",
+    "What happened? A few words only.",
+    "Boil the {r} down to one phrase.",
+    "Give a headline for the {r}.",
+    "In short, what is the issue?",
+    "Shorten to a brief note.",
+    "What is impaired, for whom?",
+    "State the problem briefly.",
+)
+REPLY_ASK = (
+    "Write the first reply to the reporter.",
+    "Answer the customer in two or three sentences.",
+    "Draft a short first answer.",
+    "Write a brief, polite reply.",
+    "What do we write back?",
+    "Acknowledge the {r} politely.",
+    "Write a short acknowledgement.",
+)
 SHORT = (" Answer briefly.", " Reply in one or two words.", " Short answer.", "", " A few words only.")
 
 
@@ -69,15 +127,18 @@ def ask_way(rng: Rng, t: Ticket) -> Asked | None:
     if t.section not in reasons.OUTAGES:
         return None
     if t.detour and chance(rng, 0.35):
-        return pick(rng, ("What is the way round?", "What still works?",
-                          "Which workaround is there?")), capital(t.detour) + "."
+        return pick(rng, ("What is the way round?", "What still works?", "Which workaround is there?")), capital(
+            t.detour
+        ) + "."
     return pick(rng, WAY_ASK) + pick(rng, (" yes / no / not stated", " Answer yes, no or not stated.")), t.way
 
 
 def yes_no(rng: Rng, asks: tuple[str, ...], truth: bool) -> Asked:
     """A yes/no question."""
-    return (pick(rng, asks) + pick(rng, ("", " yes or no", " Answer yes or no.", " (yes/no)")),
-            pick(rng, ("yes", "Yes", "Yes.") if truth else ("no", "No", "No.")))
+    return (
+        pick(rng, asks) + pick(rng, ("", " yes or no", " Answer yes or no.", " (yes/no)")),
+        pick(rng, ("yes", "Yes", "Yes.") if truth else ("no", "No", "No.")),
+    )
 
 
 def ask_loss(rng: Rng, t: Ticket) -> Asked | None:
@@ -94,8 +155,10 @@ def ask_staff(rng: Rng, t: Ticket) -> Asked | None:
     """Customers or staff."""
     if t.section not in ("core", "important", "newcomers", "internal"):
         return None
-    return (pick(rng, STAFF_ASK) + pick(rng, ("", " Say customers or staff.")),
-            "staff" if t.section == "internal" else "customers")
+    return (
+        pick(rng, STAFF_ASK) + pick(rng, ("", " Say customers or staff.")),
+        "staff" if t.section == "internal" else "customers",
+    )
 
 
 def ask_new(rng: Rng, t: Ticket) -> Asked | None:
@@ -154,9 +217,21 @@ def turns(rng: Rng, maker: TicketMaker) -> Chat:
     ticket = maker.ticket(rng)
     first = ask_severity(rng, ticket) if chance(rng, 0.5) else question(rng, ticket)
     if chance(rng, 0.25):
-        chat = [w.user(ticket.text), w.assistant(pick(rng, ("Noted. What do you need?", "Thanks, I have read it.",
-                                                            "Read.",
-                                                            "Understood. How can I help with it?", "Got it.")))]
+        chat = [
+            w.user(ticket.text),
+            w.assistant(
+                pick(
+                    rng,
+                    (
+                        "Noted. What do you need?",
+                        "Thanks, I have read it.",
+                        "Read.",
+                        "Understood. How can I help with it?",
+                        "Got it.",
+                    ),
+                )
+            ),
+        ]
         chat += [w.user(first[0]), w.assistant(first[1])]
     else:
         chat = w.chat(rng, first[0], ticket.text, first[1])
@@ -174,17 +249,28 @@ def form(rng: Rng, maker: TicketMaker) -> Chat:
     ticket = maker.ticket(rng)
     fields = [(pick(rng, w.NOTE_KEYS), pick(rng, w.NOTE_HINTS), ticket.gist)]
     if ticket.section in reasons.KIND:
-        fields.append((pick(rng, ("kind", "type", "sort", "area")), "|".join(shuffled(rng,
-                                                                                      list(reasons.KIND.values()))),
-                       reasons.KIND[ticket.section]))
+        fields.append(
+            (
+                pick(rng, ("kind", "type", "sort", "area")),
+                "|".join(shuffled(rng, list(reasons.KIND.values()))),
+                reasons.KIND[ticket.section],
+            )
+        )
     if ticket.scope in SCOPE_OPTIONS and (ticket.people or ticket.scope in ("one", "staff")):
-        fields.append((pick(rng, ("who", "scope", "affected", "people")), "|".join(SCOPE_OPTIONS.values()),
-                       SCOPE_OPTIONS[ticket.scope]))
+        fields.append(
+            (
+                pick(rng, ("who", "scope", "affected", "people")),
+                "|".join(SCOPE_OPTIONS.values()),
+                SCOPE_OPTIONS[ticket.scope],
+            )
+        )
     if ticket.section in reasons.OUTAGES:
         fields.append((pick(rng, ("workaround", "way_round", "alternative")), "yes|no|not stated", ticket.way))
     fields = shuffled(rng, fields)
-    ask = pick(rng, ("Extract the facts.", "Fill in the form.", "Describe the report.",
-                     "Turn the report into data.")) + " "
+    ask = (
+        pick(rng, ("Extract the facts.", "Fill in the form.", "Describe the report.", "Turn the report into data."))
+        + " "
+    )
     ask += w.json_request(rng, [(k, h) for k, h, _ in fields])
     return w.chat(rng, ask, ticket.text, w.compact({k: v for k, _, v in fields}))
 
@@ -195,12 +281,15 @@ def choose(rng: Rng, maker: TicketMaker) -> Chat:
     right = int(rng.random() * len(group))
     names = pick(rng, ("ABCD", "1234", "abcd"))
     if chance(rng, 0.5):
-        ask = pick(rng, ("Which report is about this: {}?", "Which one says that {}?",
-                         "Find the ticket about: {}")).format(group[right].gist)
+        ask = pick(
+            rng, ("Which report is about this: {}?", "Which one says that {}?", "Find the ticket about: {}")
+        ).format(group[right].gist)
         body = "\n".join(f"{n}: {t.text}" for n, t in zip(names, group, strict=False))
     else:
-        ask = pick(rng, ("Which summary fits this report?", "Which title is right?",
-                         "Pick the line that sums it up.")) + f"\n{group[right].text}"
+        ask = (
+            pick(rng, ("Which summary fits this report?", "Which title is right?", "Pick the line that sums it up."))
+            + f"\n{group[right].text}"
+        )
         body = "\n".join(f"{n}: {t.gist}" for n, t in zip(names, group, strict=False))
     return [w.user(f"{ask}\n{body}"), w.assistant(names[right])]
 

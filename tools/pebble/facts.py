@@ -10,27 +10,68 @@ Chat = list[Message]
 # field -> (values or slot template, question, sentence)
 FIELDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "city": ("{city}", ("Where is {x}?", "In which city is {x}?"), ("{x} is in {v}.", "{x} sits in {v}.")),
-    "owner": ("{name}", ("Who looks after {x}?", "Who owns {x}?"), ("{v} looks after {x}.",
-                                                                    "The owner of {x} is {v}.")),
-    "team": ("{team}", ("Which team runs {x}?", "Whose is {x}?"), ("The {v} team runs {x}.",
-                                                                   "{x} belongs to the {v} team.")),
-    "version": ("{version}", ("Which version does {x} run?", "What version is {x} on?"),
-                ("{x} runs {v}.", "{x} is on {v}.")),
+    "owner": (
+        "{name}",
+        ("Who looks after {x}?", "Who owns {x}?"),
+        ("{v} looks after {x}.", "The owner of {x} is {v}."),
+    ),
+    "team": (
+        "{team}",
+        ("Which team runs {x}?", "Whose is {x}?"),
+        ("The {v} team runs {x}.", "{x} belongs to the {v} team."),
+    ),
+    "version": (
+        "{version}",
+        ("Which version does {x} run?", "What version is {x} on?"),
+        ("{x} runs {v}.", "{x} is on {v}."),
+    ),
     "disk": ("{dd} GB", ("How much disk does {x} have?",), ("{x} has {v} of disk.", "The disk of {x} holds {v}.")),
     "load": ("{pct}", ("How high is the load of {x}?",), ("The load of {x} is {v}.", "{x} is at {v} load.")),
-    "restart": ("{clock}", ("When was {x} restarted?", "At what time did {x} restart?"),
-                ("{x} was restarted at {v}.", "{x} restarted at {v}.")),
+    "restart": (
+        "{clock}",
+        ("When was {x} restarted?", "At what time did {x} restart?"),
+        ("{x} was restarted at {v}.", "{x} restarted at {v}."),
+    ),
     "port": ("{many}", ("On which port does {x} listen?",), ("{x} listens on port {v}.", "The port of {x} is {v}.")),
-    "day": ("{day}", ("On which day is {x} backed up?",), ("{x} is backed up on {v}.",
-                                                           "The backup of {x} runs on {v}.")),
+    "day": (
+        "{day}",
+        ("On which day is {x} backed up?",),
+        ("{x} is backed up on {v}.", "The backup of {x} runs on {v}."),
+    ),
     "address": ("{ip}", ("What is the address of {x}?",), ("The address of {x} is {v}.", "{x} has the address {v}.")),
-    "status": ("{status}", ("What is the status of {x}?", "How is {x} doing?"),
-               ("{x} is {v}.", "The status of {x} is {v}.")),
+    "status": (
+        "{status}",
+        ("What is the status of {x}?", "How is {x} doing?"),
+        ("{x} is {v}.", "The status of {x} is {v}."),
+    ),
 }
 STATUS = ("healthy", "degraded", "stopped", "starting", "idle", "busy", "unreachable", "frozen", "paused", "overloaded")
-GOODS = ("apples", "bolts", "chairs", "lamps", "pens", "boxes", "cables", "masks", "plates", "tyres", "books",
-         "tickets",
-         "pumps", "towels", "batteries", "screws", "cups", "fans", "maps", "gloves", "tents", "ropes", "bricks", "jars")
+GOODS = (
+    "apples",
+    "bolts",
+    "chairs",
+    "lamps",
+    "pens",
+    "boxes",
+    "cables",
+    "masks",
+    "plates",
+    "tyres",
+    "books",
+    "tickets",
+    "pumps",
+    "towels",
+    "batteries",
+    "screws",
+    "cups",
+    "fans",
+    "maps",
+    "gloves",
+    "tents",
+    "ropes",
+    "bricks",
+    "jars",
+)
 slots.FILL["status"] = lambda rng: pick(rng, STATUS)
 ONLY = (" Answer with the value only.", " Just the value.", "", "", " Short answer.")
 
@@ -91,8 +132,15 @@ def yes_no(rng: Rng) -> Chat:
     truth = chance(rng, 0.5)
     shown = value if truth else slots.fill(rng, FIELDS[field][0])
     claim = pick(rng, FIELDS[field][2]).format(x=thing, v=shown)
-    ask = pick(rng, ("True or false? {}", "Is this right: {}", "By the facts, is it true? {}",
-                     "Check this claim: {} True or false?"))
+    ask = pick(
+        rng,
+        (
+            "True or false? {}",
+            "Is this right: {}",
+            "By the facts, is it true? {}",
+            "Check this claim: {} True or false?",
+        ),
+    )
     truth = shown == value
     answer = ("true" if truth else "false") if "rue or false" in ask else ("yes" if truth else "no")
     if not truth and chance(rng, 0.3):
@@ -104,20 +152,33 @@ def extract(rng: Rng) -> Chat:
     """Facts to JSON with the keys of the prompt."""
     said, rows = facts(rng, between(rng, 2, 5))
     wanted = sample(rng, rows, between(rng, 2, len(rows)))
-    alias = {"city": ("city", "place", "site", "location"), "owner": ("owner", "person", "keeper", "contact"),
-             "team": ("team", "group", "unit"), "version": ("version", "release", "v"),
-             "disk": ("disk", "storage", "space"),
-             "load": ("load", "usage", "busy"), "restart": ("restart", "restarted_at", "time"),
-             "port": ("port", "tcp_port"),
-             "day": ("backup_day", "day"), "address": ("address", "ip", "addr"),
-             "status": ("status", "state", "health")}
+    alias = {
+        "city": ("city", "place", "site", "location"),
+        "owner": ("owner", "person", "keeper", "contact"),
+        "team": ("team", "group", "unit"),
+        "version": ("version", "release", "v"),
+        "disk": ("disk", "storage", "space"),
+        "load": ("load", "usage", "busy"),
+        "restart": ("restart", "restarted_at", "time"),
+        "port": ("port", "tcp_port"),
+        "day": ("backup_day", "day"),
+        "address": ("address", "ip", "addr"),
+        "status": ("status", "state", "health"),
+    }
     fields = {pick(rng, alias[field]): value for _, field, value in wanted}
     if chance(rng, 0.5):
         fields = {pick(rng, ("name", "host", "machine", "service", "id")): rows[0][0], **fields}
     keys = ", ".join(fields)
-    ask = pick(rng, ("Extract {} as JSON.", "Return JSON with the keys {}.", "Give me one line of JSON with {}.",
-                     "Keys: {}. JSON only.",
-                     "Turn this into a JSON object with {}.")).format(keys)
+    ask = pick(
+        rng,
+        (
+            "Extract {} as JSON.",
+            "Return JSON with the keys {}.",
+            "Give me one line of JSON with {}.",
+            "Keys: {}. JSON only.",
+            "Turn this into a JSON object with {}.",
+        ),
+    ).format(keys)
     if chance(rng, 0.3):
         return [system(ask), user(" ".join(said)), assistant(compact(fields))]
     return one(f"{ask}\n{' '.join(said)}" if chance(rng, 0.5) else f"{' '.join(said)}\n{ask}", compact(fields))
@@ -159,24 +220,27 @@ def stock(rng: Rng) -> Chat:
     goods = sample(rng, GOODS, between(rng, 2, 5))
     counts = rng.sample(range(2, 120), len(goods))
     owned = dict(zip(goods, counts, strict=False))
-    text = pick(rng, ("In stock: {}.", "We have {}.", "The shelf holds {}.",
-                      pick(rng, slots.NAMES) + " has {}."))
+    text = pick(rng, ("In stock: {}.", "We have {}.", "The shelf holds {}.", pick(rng, slots.NAMES) + " has {}."))
     text = text.format(", ".join(f"{n} {g}" for g, n in owned.items()))
     first, second = goods[0], goods[1]
     limit = between(rng, 20, 90)
     over = [g for g in goods if owned[g] > limit]
-    ask, answer = pick(rng, (
-        ("Of what is there most?", max(goods, key=owned.__getitem__)), ("Of what is there least?",
-                                                                        min(goods, key=owned.__getitem__)),
-        (f"How many {first} are there?", str(owned[first])), (f"How many {first} and {second} together?",
-                                                              str(owned[first] + owned[second])),
-        (f"Are there more {first} than {second}?", "yes" if owned[first] > owned[second] else "no"),
-        (f"Which goods number more than {limit}?", ", ".join(over) or "none"),
-                             ("How many kinds of goods are listed?", str(len(goods))),
-        ("Sort the goods by number, largest first.", ", ".join(sorted(goods, key=lambda g: -owned[g]))),
-        ("As JSON, goods to number.", compact(owned)), (f"How many {first} remain after one is sold?",
-                                                        str(owned[first] - 1)),
-        (f"What is the difference between {first} and {second}?", str(abs(owned[first] - owned[second])))))
+    ask, answer = pick(
+        rng,
+        (
+            ("Of what is there most?", max(goods, key=owned.__getitem__)),
+            ("Of what is there least?", min(goods, key=owned.__getitem__)),
+            (f"How many {first} are there?", str(owned[first])),
+            (f"How many {first} and {second} together?", str(owned[first] + owned[second])),
+            (f"Are there more {first} than {second}?", "yes" if owned[first] > owned[second] else "no"),
+            (f"Which goods number more than {limit}?", ", ".join(over) or "none"),
+            ("How many kinds of goods are listed?", str(len(goods))),
+            ("Sort the goods by number, largest first.", ", ".join(sorted(goods, key=lambda g: -owned[g]))),
+            ("As JSON, goods to number.", compact(owned)),
+            (f"How many {first} remain after one is sold?", str(owned[first] - 1)),
+            (f"What is the difference between {first} and {second}?", str(abs(owned[first] - owned[second]))),
+        ),
+    )
     return one(f"{text} {ask}" if chance(rng, 0.5) else f"{text}\n{ask}", answer)
 
 
@@ -199,20 +263,29 @@ def describe(rng: Rng) -> Chat:
     thing = rows[0][0]
     data = {"name": thing, **{field: value for _, field, value in rows}}
     answer = " ".join(FIELDS[field][2][0].format(x=thing, v=value) for _, field, value in rows)
-    return one(pick(rng, ("Write this as plain sentences.", "Put the data into words.",
-                          "Say this in English.")) + f"\n{compact(data)}", answer)
+    return one(
+        pick(rng, ("Write this as plain sentences.", "Put the data into words.", "Say this in English."))
+        + f"\n{compact(data)}",
+        answer,
+    )
 
 
 def compare(rng: Rng) -> Chat:
     """Which of some machines has more of a measure?"""
     things = list(dict.fromkeys(subject(rng) for _ in range(between(rng, 2, 4))))
     values = rng.sample(range(3, 99), len(things))
-    unit, more, less = pick(rng, (("% load", "busiest", "least busy"), (" GB free", "roomiest", "fullest"),
-                                  (" ms delay", "slowest", "fastest"),
-                                  (" errors", "one with most errors", "one with fewest errors"),
-                                  (" days uptime", "longest running", "shortest running"),
-                                  (" degrees", "hottest", "coolest"), (" requests", "one with most requests",
-                                                                       "one with fewest requests")))
+    unit, more, less = pick(
+        rng,
+        (
+            ("% load", "busiest", "least busy"),
+            (" GB free", "roomiest", "fullest"),
+            (" ms delay", "slowest", "fastest"),
+            (" errors", "one with most errors", "one with fewest errors"),
+            (" days uptime", "longest running", "shortest running"),
+            (" degrees", "hottest", "coolest"),
+            (" requests", "one with most requests", "one with fewest requests"),
+        ),
+    )
     top = chance(rng, 0.5)
     best = (max if top else min)(zip(values, things, strict=False))[1]
     text = "; ".join(f"{t}: {v}{unit}" for t, v in zip(things, values, strict=False))

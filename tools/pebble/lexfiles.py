@@ -8,8 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent / "lexicon"
-SECTIONS = ("core", "important", "newcomers", "comms", "loss", "breach", "slow", "partial", "detour", "cosmetic",
-            "internal", "docs", "single", "loud", "quiet", "calm")
+SECTIONS = (
+    "core",
+    "important",
+    "newcomers",
+    "comms",
+    "loss",
+    "breach",
+    "slow",
+    "partial",
+    "detour",
+    "cosmetic",
+    "internal",
+    "docs",
+    "single",
+    "loud",
+    "quiet",
+    "calm",
+)
 SLOTS = frozenset(("who", "time", "code", "service", "host", "team", "n", "pct", "dur", "version", "city"))
 WHO_ALWAYS = frozenset(("core", "important"))
 WHO_MAYBE = WHO_ALWAYS | {"slow"}

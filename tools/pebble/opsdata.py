@@ -26,8 +26,17 @@ class Condition:
 def _c(row: str) -> Condition:
     """A condition from one row: name; metric; unit; low; high; causes; actions; escalation; plane."""
     name, metric, unit, low, high, causes, actions, escalate, plane = (part.strip() for part in row.split(";"))
-    return Condition(name, metric, unit, int(low), int(high), tuple(causes.split(" / ")),
-                     tuple(actions.split(" / ")), escalate, plane)
+    return Condition(
+        name,
+        metric,
+        unit,
+        int(low),
+        int(high),
+        tuple(causes.split(" / ")),
+        tuple(actions.split(" / ")),
+        escalate,
+        plane,
+    )
 
 
 def _rows(name: str) -> tuple[str, ...]:
@@ -40,6 +49,21 @@ CONDITIONS = tuple(map(_c, _rows("conditions.txt")))
 LOGS = _rows("logs.txt")
 PROSE = _rows("prose.txt")
 CONFIGS = tuple((FOLDER / "configs.txt").read_text(encoding="utf-8").rstrip("\n").split("\n%%\n"))
-USERS = ("admin", "backup", "deploy", "guest", "oracle", "test", "web", "git", "alice", "svc", "report", "orders",
-         "items", "carts", "files")
+USERS = (
+    "admin",
+    "backup",
+    "deploy",
+    "guest",
+    "oracle",
+    "test",
+    "web",
+    "git",
+    "alice",
+    "svc",
+    "report",
+    "orders",
+    "items",
+    "carts",
+    "files",
+)
 LEVELS = ("info", "warn", "error", "debug", "notice")

@@ -11,8 +11,13 @@ Chat = list[Message]
 slots.FILL["user"] = lambda rng: pick(rng, USERS)
 slots.FILL["level"] = lambda rng: pick(rng, LEVELS)
 COUNTDOWN = ("cert_days_left", "ups_minutes")
-GRADES = (("info", "warning", "critical"), ("notice", "warning", "alarm"), ("minor", "major", "severe"),
-          ("ok", "warn", "crit"), ("green", "amber", "red"))
+GRADES = (
+    ("info", "warning", "critical"),
+    ("notice", "warning", "alarm"),
+    ("minor", "major", "severe"),
+    ("ok", "warn", "crit"),
+    ("green", "amber", "red"),
+)
 
 
 def alert(rng: Rng) -> tuple[str, Condition, str, int, int]:
@@ -25,18 +30,40 @@ def alert(rng: Rng) -> tuple[str, Condition, str, int, int]:
         limit = c.high + between(rng, 0, 7)
     unit = f" {c.unit}" if c.unit and c.unit != "%" else c.unit
     grade = pick(rng, ("warning", "critical", "alarm", "major", "notice", "red", "page"))
-    form = pick(rng, (
-        "ALERT {name} on {node}: {metric} is {v} (threshold {t}), severity {g}",
-                      "[{g}] {node} {metric}={v} limit={t}: {name}",
-                      "node: {node}\ncondition: {name}\nvalue: {v}\nthreshold: {t}\nseverity: {g}",
-        "{node}: {name}, {v} now, limit {t}", "Firing: {name} ({plane})\nInstance: {node}\nValue: {v}, threshold {t}",
-                      "{clock} {node} reports {name}: {metric} {v}, allowed {t}", "json"))
+    form = pick(
+        rng,
+        (
+            "ALERT {name} on {node}: {metric} is {v} (threshold {t}), severity {g}",
+            "[{g}] {node} {metric}={v} limit={t}: {name}",
+            "node: {node}\ncondition: {name}\nvalue: {v}\nthreshold: {t}\nseverity: {g}",
+            "{node}: {name}, {v} now, limit {t}",
+            "Firing: {name} ({plane})\nInstance: {node}\nValue: {v}, threshold {t}",
+            "{clock} {node} reports {name}: {metric} {v}, allowed {t}",
+            "json",
+        ),
+    )
     if form == "json":
-        text = compact({"node": node, "condition": c.name, "metric": c.metric, "value": value, "threshold": limit,
-                        "severity": grade})
+        text = compact(
+            {
+                "node": node,
+                "condition": c.name,
+                "metric": c.metric,
+                "value": value,
+                "threshold": limit,
+                "severity": grade,
+            }
+        )
     else:
-        text = form.format(name=c.name, node=node, metric=c.metric, v=f"{value}{unit}", t=f"{limit}{unit}", g=grade,
-                           plane=c.plane, clock=slots.clock(rng))
+        text = form.format(
+            name=c.name,
+            node=node,
+            metric=c.metric,
+            v=f"{value}{unit}",
+            t=f"{limit}{unit}",
+            g=grade,
+            plane=c.plane,
+            clock=slots.clock(rng),
+        )
     return text, c, node, value, limit
 
 
@@ -48,26 +75,41 @@ def runbook(rng: Rng, c: Condition) -> str:
     if style == 0:
         return f"Probable cause: {cause}. Actions: {'; '.join(actions)}. Escalate to: {c.escalate}."
     if style == 1:
-        return f"Cause: {cause}.\n" + "\n".join(f"{i}. {capital(a)}." for i,
-                                                a in enumerate(actions,
-                                                               1)) + f"\nIf it persists, call the {c.escalate}."
+        return (
+            f"Cause: {cause}.\n"
+            + "\n".join(f"{i}. {capital(a)}." for i, a in enumerate(actions, 1))
+            + f"\nIf it persists, call the {c.escalate}."
+        )
     if style == 2:
-        return (f"{capital(cause)} is likely. First {', then '.join(actions)}. "
-                f"The {c.escalate} takes over if this does not help.")
+        return (
+            f"{capital(cause)} is likely. First {', then '.join(actions)}. "
+            f"The {c.escalate} takes over if this does not help."
+        )
     return f"Likely {cause}.\nDo now: {', '.join(actions)}.\nEscalation: {c.escalate}."
 
 
 def runbook_chat(rng: Rng) -> Chat:
     """What to do about an alert."""
     text, c, _, _, _ = alert(rng)
-    ask = pick(rng, ("What is the probable cause and what do we do?", "Give cause, actions and escalation.",
-                     "Write a short runbook answer.", "What now?",
-                     "Probable cause, immediate actions, escalation?", "How do I handle this alert?",
-                     "Advise the engineer on duty.", "What should be done first, and who is next?"))
+    ask = pick(
+        rng,
+        (
+            "What is the probable cause and what do we do?",
+            "Give cause, actions and escalation.",
+            "Write a short runbook answer.",
+            "What now?",
+            "Probable cause, immediate actions, escalation?",
+            "How do I handle this alert?",
+            "Advise the engineer on duty.",
+            "What should be done first, and who is next?",
+        ),
+    )
     if chance(rng, 0.2):
         keys = pick(rng, (("cause", "action", "team"), ("why", "do", "escalate"), ("reason", "first_step", "owner")))
-        return [user(f"{ask} JSON with keys {', '.join(keys)}.\n{text}"),
-                assistant(compact(dict(zip(keys, (c.causes[0], c.actions[0], c.escalate), strict=False))))]
+        return [
+            user(f"{ask} JSON with keys {', '.join(keys)}.\n{text}"),
+            assistant(compact(dict(zip(keys, (c.causes[0], c.actions[0], c.escalate), strict=False)))),
+        ]
     if chance(rng, 0.3):
         return [system(f"You are the operations assistant. {ask}"), user(text), assistant(runbook(rng, c))]
     return [user(f"{text}\n{ask}" if chance(rng, 0.6) else f"{ask}\n{text}"), assistant(runbook(rng, c))]
@@ -76,13 +118,17 @@ def runbook_chat(rng: Rng) -> Chat:
 def alert_facts(rng: Rng) -> Chat:
     """One to three questions on an alert's fields."""
     text, c, node, value, limit = alert(rng)
-    asks = [("Which node is it?", node), ("What is the value?", str(value)), ("What is the threshold?", str(limit)),
-            ("What is the condition?", c.name),
-            ("Who takes it if the first steps fail?", c.escalate), ("What is the first step?",
-                                                                    capital(c.actions[0]) + "."),
-            ("What is the likely cause?", capital(c.causes[0]) + "."),
-            ("Sum it up in one line.", f"{c.name} on {node}"), ("As JSON with node and value.",
-                                                                compact({"node": node, "value": value}))]
+    asks = [
+        ("Which node is it?", node),
+        ("What is the value?", str(value)),
+        ("What is the threshold?", str(limit)),
+        ("What is the condition?", c.name),
+        ("Who takes it if the first steps fail?", c.escalate),
+        ("What is the first step?", capital(c.actions[0]) + "."),
+        ("What is the likely cause?", capital(c.causes[0]) + "."),
+        ("Sum it up in one line.", f"{c.name} on {node}"),
+        ("As JSON with node and value.", compact({"node": node, "value": value})),
+    ]
     if value != limit and c.metric not in COUNTDOWN:
         asks.append(("Is the value above the threshold?", "yes" if value > limit else "no"))
     chosen = sample(rng, asks, pick(rng, (1, 1, 2, 3)))
@@ -100,21 +146,30 @@ def telemetry(rng: Rng) -> Chat:
     node, base = slots.host(rng), between(rng, 20, 60)
     kind = between(rng, 0, 3)
     value = base + (between(rng, -3, 3), between(rng, 12, 25), between(rng, 70, 400), -between(rng, 12, 19))[kind]
-    reading = (("normal", "within the usual range"), ("raised", "above the baseline, keep watching"),
-               ("abnormal", "far above the baseline, act now"),
-               ("lowered", "below the baseline, check whether traffic is missing"))[kind]
+    reading = (
+        ("normal", "within the usual range"),
+        ("raised", "above the baseline, keep watching"),
+        ("abnormal", "far above the baseline, act now"),
+        ("lowered", "below the baseline, check whether traffic is missing"),
+    )[kind]
     event = f"{node} {c.metric}: {value} (baseline {base})"
     if chance(rng, 0.5):
         event = compact({"node": node, "metric": c.metric, "value": value, "baseline": base})
     options = sample(rng, ("normal", "raised", "abnormal", "lowered"), 4)
-    ask, answer = pick(rng, (
-        (f"Interpret the event. One of {', '.join(options)}.", reading[0]),
-                             (f"One of {', '.join(options)}, with a short reason.", f"{reading[0]}: {reading[1]}"),
-        ("What does this reading mean?", f"{c.metric} on {node} is {reading[1]}."),
-                             ("Difference to the baseline?", str(value - base)),
-        ('Reply as {"state":"...","delta":0}', compact({"state": reading[0], "delta": value - base}))))
-    rule = ("normal: within 5 of the baseline; raised: 10 to 30 above; "
-            "abnormal: more than 60 above; lowered: 10 or more below.")
+    ask, answer = pick(
+        rng,
+        (
+            (f"Interpret the event. One of {', '.join(options)}.", reading[0]),
+            (f"One of {', '.join(options)}, with a short reason.", f"{reading[0]}: {reading[1]}"),
+            ("What does this reading mean?", f"{c.metric} on {node} is {reading[1]}."),
+            ("Difference to the baseline?", str(value - base)),
+            ('Reply as {"state":"...","delta":0}', compact({"state": reading[0], "delta": value - base})),
+        ),
+    )
+    rule = (
+        "normal: within 5 of the baseline; raised: 10 to 30 above; "
+        "abnormal: more than 60 above; lowered: 10 or more below."
+    )
     lead = [system(rule)] if chance(rng, 0.3) else []
     return [*lead, user(f"{'' if lead else rule + chr(10)}{event}\n{ask}"), assistant(answer)]
 
@@ -127,10 +182,17 @@ def thresholds(rng: Rng) -> Chat:
     value = between(rng, 1, 99)
     grade = names[0] if value < warn else names[1] if value < crit else names[2]
     metric = pick(rng, CONDITIONS).metric
-    ask = pick(rng, ("{m}: {n1} from {w}, {n2} from {c}, else {n0}. The value is {v}. Which?",
-                     "Rule: below {w} {n0}; {w} or more {n1}; {c} or more {n2}. {m} = {v}. Grade?"))
-    return [user(ask.format(m=metric, n0=names[0], n1=names[1], n2=names[2], w=warn, c=crit, v=value)),
-            assistant(grade)]
+    ask = pick(
+        rng,
+        (
+            "{m}: {n1} from {w}, {n2} from {c}, else {n0}. The value is {v}. Which?",
+            "Rule: below {w} {n0}; {w} or more {n1}; {c} or more {n2}. {m} = {v}. Grade?",
+        ),
+    )
+    return [
+        user(ask.format(m=metric, n0=names[0], n1=names[1], n2=names[2], w=warn, c=crit, v=value)),
+        assistant(grade),
+    ]
 
 
 def log_lines(rng: Rng, count: int, memo: dict[str, str]) -> list[str]:
@@ -144,11 +206,18 @@ def log_chat(rng: Rng) -> Chat:
     lines = log_lines(rng, between(rng, 2, 5), memo)
     body = "\n".join(lines)
     errors = sum("ERROR" in line for line in lines)
-    ask, answer = pick(rng, (("How many lines are these?", str(len(lines))), ("How many lines say ERROR?", str(errors)),
-                             ("Copy the last line.", lines[-1]), ("Copy the first line.", lines[0]),
-                             ("Is there an ERROR line?", "yes" if errors else "no"),
-                             ("When is the first entry?", lines[0].split()[0]),
-                             ("When is the last entry?", lines[-1].split()[0])))
+    ask, answer = pick(
+        rng,
+        (
+            ("How many lines are these?", str(len(lines))),
+            ("How many lines say ERROR?", str(errors)),
+            ("Copy the last line.", lines[-1]),
+            ("Copy the first line.", lines[0]),
+            ("Is there an ERROR line?", "yes" if errors else "no"),
+            ("When is the first entry?", lines[0].split()[0]),
+            ("When is the last entry?", lines[-1].split()[0]),
+        ),
+    )
     return [user(f"{body}\n{ask}" if chance(rng, 0.6) else f"{ask}\n{body}"), assistant(answer)]
 
 
@@ -175,20 +244,34 @@ def runbook_page(rng: Rng) -> str:
         return f"{text}\n{runbook(rng, c)}"
     steps = "\n".join(f"{i}. {capital(a)}." for i, a in enumerate(c.actions, 1))
     causes = "\n".join(f"- {cause}" for cause in c.causes)
-    return (f"# Runbook: {c.name}\n\nArea: {c.plane}\nMetric: {c.metric}\n\n## Probable causes\n{causes}\n\n"
-            f"## Actions\n{steps}\n\n## Escalation\n{capital(c.escalate)}\n")
+    return (
+        f"# Runbook: {c.name}\n\nArea: {c.plane}\nMetric: {c.metric}\n\n## Probable causes\n{causes}\n\n"
+        f"## Actions\n{steps}\n\n## Escalation\n{capital(c.escalate)}\n"
+    )
 
 
 def postmortem(rng: Rng) -> str:
     """Plain text: a short report after an incident."""
     c = pick(rng, CONDITIONS)
     start, length = between(rng, 0, 20), between(rng, 5, 58)
-    last = pick(rng, ("No data was lost.", "Customers were informed.", "The alert fired in time.",
-                      "The alert came late.", "The spare took over."))
-    return slots.fill(rng, f"Incident report\nWhat happened: {c.name} on {{host1}}.\n"
-                      f"Start: {start:02d}:00. End: {start:02d}:{length:02d}. Duration: {length} minutes.\n"
-                      f"Cause: {pick(rng, c.causes)}.\nWhat helped: {pick(rng, c.actions)}.\n"
-                      f"Follow-up: {{name}} of the {{team}} team will report by {{day}}.\n{last}", {})
+    last = pick(
+        rng,
+        (
+            "No data was lost.",
+            "Customers were informed.",
+            "The alert fired in time.",
+            "The alert came late.",
+            "The spare took over.",
+        ),
+    )
+    return slots.fill(
+        rng,
+        f"Incident report\nWhat happened: {c.name} on {{host1}}.\n"
+        f"Start: {start:02d}:00. End: {start:02d}:{length:02d}. Duration: {length} minutes.\n"
+        f"Cause: {pick(rng, c.causes)}.\nWhat helped: {pick(rng, c.actions)}.\n"
+        f"Follow-up: {{name}} of the {{team}} team will report by {{day}}.\n{last}",
+        {},
+    )
 
 
 CHATS = (runbook_chat, runbook_chat, alert_facts, alert_facts, telemetry, thresholds, log_chat)

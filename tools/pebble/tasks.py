@@ -36,8 +36,19 @@ def rate_sentence(rng: Rng, maker: TicketMaker) -> Chat:
     ticket, levels = maker.ticket(rng), scale(rng)
     ask = f"{w.instruction(rng, levels.options)} {pick(rng, w.SENTENCE)}"
     label, why = levels.label(ticket.severity), reasons.because(rng, ticket)
-    answer = pick(rng, ("This is {l}: {w}.", "I would rate it {l}, since {w}.", "{l}, because {w}.", "It is {l}; {w}.",
-                        "The right level is {l}: {w}.", "{W}, so {l}.", "I would say {l}: {w}.", "Level {l}: {w}."))
+    answer = pick(
+        rng,
+        (
+            "This is {l}: {w}.",
+            "I would rate it {l}, since {w}.",
+            "{l}, because {w}.",
+            "It is {l}; {w}.",
+            "The right level is {l}: {w}.",
+            "{W}, so {l}.",
+            "I would say {l}: {w}.",
+            "Level {l}: {w}.",
+        ),
+    )
     answer = answer.format(l=label, w=why, W=capital(why))
     return w.chat(rng, ask, ticket.text, answer, levels.explained)
 
@@ -52,8 +63,13 @@ def rate_steps(rng: Rng, maker: TicketMaker) -> Chat:
 def json_fields(rng: Rng, ticket: Ticket, levels: Scale) -> list[tuple[str, str, str]]:
     """(key, hint, value) for a JSON answer about a ticket."""
     hint = levels.options.replace('"', "") if chance(rng, 0.5) else "|".join(levels.labels)
-    fields = [(pick(rng, NOUNS).replace(" ", "_") if chance(rng, 0.12) else pick(rng, w.LEVEL_KEYS), hint,
-               levels.label(ticket.severity))]
+    fields = [
+        (
+            pick(rng, NOUNS).replace(" ", "_") if chance(rng, 0.12) else pick(rng, w.LEVEL_KEYS),
+            hint,
+            levels.label(ticket.severity),
+        )
+    ]
     roll = rng.random()
     if roll < 0.62:
         fields.append((pick(rng, w.NOTE_KEYS), pick(rng, w.NOTE_HINTS), ticket.gist))
@@ -63,8 +79,9 @@ def json_fields(rng: Rng, ticket: Ticket, levels: Scale) -> list[tuple[str, str,
         fields.append((pick(rng, w.NOTE_KEYS), pick(rng, w.NOTE_HINTS), ticket.gist))
         fields.append((pick(rng, w.WHY_KEYS), pick(rng, w.WHY_HINTS), reasons.because(rng, ticket)))
     if chance(rng, 0.12):
-        fields.append((pick(rng, ("scope", "who", "affected", "audience")), "who is affected",
-                       reasons.scope_words(rng, ticket)))
+        fields.append(
+            (pick(rng, ("scope", "who", "affected", "audience")), "who is affected", reasons.scope_words(rng, ticket))
+        )
     if chance(rng, 0.08):
         fields.append((pick(rng, ("workaround", "way_round", "detour")), "yes|no|not stated", ticket.way))
     if chance(rng, 0.15):
@@ -92,17 +109,27 @@ def binary(rng: Rng, maker: TicketMaker) -> Chat:
     """Is it grave enough to wake somebody?"""
     ticket = maker.ticket(rng)
     grave = ticket.severity <= 2
-    ask, yes, no = pick(rng, (
-        ("Should we wake the engineer on call for this? Yes for a core or widespread outage, lost data or a breach.",
-         "yes", "no"),
-        ("Is this a serious incident? Answer yes or no.", "yes", "no"),
-        ("Escalate or wait? Escalate when a main function is broken for many, or data or security is hurt.",
-         "escalate", "wait"),
-        ("Does this need action today? yes / no. Slowness, partial faults and trifles can wait.", "yes", "no"),
-        ("Page somebody or leave it in the queue? Say page or queue.", "page", "queue"),
-        ("Is the impact large or small? One word.", "large", "small"),
-        ("Alarm or routine? One word.", "alarm", "routine"), ("Incident or ordinary ticket? Say incident or ordinary.",
-                                                              "incident", "ordinary")))
+    ask, yes, no = pick(
+        rng,
+        (
+            (
+                "Should we wake the engineer on call for this? Yes for a core or widespread outage, lost data or a breach.",
+                "yes",
+                "no",
+            ),
+            ("Is this a serious incident? Answer yes or no.", "yes", "no"),
+            (
+                "Escalate or wait? Escalate when a main function is broken for many, or data or security is hurt.",
+                "escalate",
+                "wait",
+            ),
+            ("Does this need action today? yes / no. Slowness, partial faults and trifles can wait.", "yes", "no"),
+            ("Page somebody or leave it in the queue? Say page or queue.", "page", "queue"),
+            ("Is the impact large or small? One word.", "large", "small"),
+            ("Alarm or routine? One word.", "alarm", "routine"),
+            ("Incident or ordinary ticket? Say incident or ordinary.", "incident", "ordinary"),
+        ),
+    )
     answer = yes if grave else no
     if chance(rng, 0.4):
         ask, answer = ask + " Give a reason.", f"{capital(answer)}: {reasons.because(rng, ticket)}."
@@ -121,12 +148,20 @@ def graver(rng: Rng, maker: TicketMaker) -> Chat:
     worst = 0 if pair[0].severity < pair[1].severity else 1
     mild = chance(rng, 0.2)
     chosen = 1 - worst if mild else worst
-    ask = pick(rng, ("Which one can wait longer?", "Which is the milder one?",
-                     "Which has the smaller impact?") if mild else
-               ("Which is graver?", "Which report is worse?", "Which one should be handled first?",
-                "Which has the larger impact?",
-                "Which one is more urgent?", "Which of the two do we take first?",
-                "Compare the two. Which is more serious?"))
+    ask = pick(
+        rng,
+        ("Which one can wait longer?", "Which is the milder one?", "Which has the smaller impact?")
+        if mild
+        else (
+            "Which is graver?",
+            "Which report is worse?",
+            "Which one should be handled first?",
+            "Which has the larger impact?",
+            "Which one is more urgent?",
+            "Which of the two do we take first?",
+            "Compare the two. Which is more serious?",
+        ),
+    )
     body = "\n".join(f"{name}: {ticket.text}" for name, ticket in zip(names, pair, strict=False))
     answer = names[chosen]
     if chance(rng, 0.45):
@@ -143,9 +178,17 @@ def order(rng: Rng, maker: TicketMaker) -> Chat:
     group = several(rng, maker, count)
     names = pick(rng, ("ABCD", "1234", "XYZW", "abcd"))[:count]
     ranked = [n for _, n in sorted(zip((t.severity for t in group), names, strict=False))]
-    ask = pick(rng, ("Sort these reports from gravest to mildest.", "Order the tickets by impact, worst first.",
-                     "Rank by seriousness, most serious first.", "In which order should we handle these?",
-                     "Put the worst one first.", "Arrange these by urgency, most urgent first."))
+    ask = pick(
+        rng,
+        (
+            "Sort these reports from gravest to mildest.",
+            "Order the tickets by impact, worst first.",
+            "Rank by seriousness, most serious first.",
+            "In which order should we handle these?",
+            "Put the worst one first.",
+            "Arrange these by urgency, most urgent first.",
+        ),
+    )
     glue = ", "
     if chance(rng, 0.2):
         ask, ranked = "Sort these from mildest to gravest.", ranked[::-1]
@@ -170,12 +213,17 @@ def label_meaning(rng: Rng, maker: TicketMaker) -> Chat:
     levels = scale(rng)
     while not levels.explained:
         levels = scale(rng)
-    ask, answer = pick(rng, (("Which label is the worst?", levels.labels[0]),
-                             ("Which label is the mildest?", levels.labels[-1]),
-                             ("Which label comes second after the worst?", levels.labels[1]),
-                             ("Which label is one step above the mildest?", levels.labels[-2]),
-                             ("List the labels, worst first.", ", ".join(levels.labels)),
-                             ("List the labels, mildest first.", ", ".join(reversed(levels.labels)))))
+    ask, answer = pick(
+        rng,
+        (
+            ("Which label is the worst?", levels.labels[0]),
+            ("Which label is the mildest?", levels.labels[-1]),
+            ("Which label comes second after the worst?", levels.labels[1]),
+            ("Which label is one step above the mildest?", levels.labels[-2]),
+            ("List the labels, worst first.", ", ".join(levels.labels)),
+            ("List the labels, mildest first.", ", ".join(reversed(levels.labels))),
+        ),
+    )
     return [w.user(f"{levels.explained}\n{ask}"), w.assistant(answer)]
 
 
@@ -194,9 +242,9 @@ def same_ticket_two_scales(rng: Rng, maker: TicketMaker) -> Chat:
     """Rate, then again on another scale."""
     ticket, first, second = maker.ticket(rng), scale(rng), scale(rng)
     chat = w.chat(rng, w.instruction(rng, first.options), ticket.text, first.label(ticket.severity), first.explained)
-    again = pick(rng,
-                 ("And on this scale: {o}?", "Now use {o}.",
-                  "Same ticket, other labels: {o}.")).format(o=second.options)
+    again = pick(rng, ("And on this scale: {o}?", "Now use {o}.", "Same ticket, other labels: {o}.")).format(
+        o=second.options
+    )
     if second.explained:
         again += "\n" + second.explained
     return [*chat, w.user(again), w.assistant(second.label(ticket.severity))]
@@ -210,27 +258,51 @@ def what_if(rng: Rng, maker: TicketMaker) -> Chat:
     levels = scale(rng)
     chat = w.chat(rng, w.instruction(rng, levels.options), ticket.text, levels.label(ticket.severity), levels.explained)
     if ticket.severity <= 2 and maker.lexicon.lines["detour"] and chance(rng, 0.6):
-        follow = pick(rng, ("Update: {}. And now?", "We learned that {}. What is the level now?",
-                            "New: {}. Rate again."))
+        follow = pick(
+            rng, ("Update: {}. And now?", "We learned that {}. What is the level now?", "New: {}. Rate again.")
+        )
         return [*chat, w.user(follow.format(maker.detour(rng, ticket.domain))), w.assistant(levels.label(3))]
     if chance(rng, 0.5):
-        ask = pick(rng, ("And if it hit only one person?", "Suppose only a single user were affected?",
-                         "What if just one user had this?"))
+        ask = pick(
+            rng,
+            (
+                "And if it hit only one person?",
+                "Suppose only a single user were affected?",
+                "What if just one user had this?",
+            ),
+        )
         return [*chat, w.user(ask), w.assistant(levels.label(4))]
     new = 1 if ticket.section == "core" else 2
-    ask = pick(rng, ("And if it hit everyone?", "Suppose all users were affected, with no way round?",
-                     "What if nobody could do it?"))
+    ask = pick(
+        rng,
+        (
+            "And if it hit everyone?",
+            "Suppose all users were affected, with no way round?",
+            "What if nobody could do it?",
+        ),
+    )
     return [*chat, w.user(ask), w.assistant(levels.label(new))]
 
 
 MAKERS: tuple[tuple[Callable[[Rng, TicketMaker], Chat], float], ...] = (
-    (rate_bare, 20), (rate_json, 32), (rate_reason, 10), (rate_sentence, 4), (rate_steps, 6), (binary, 4), (graver, 6),
-    (order, 4), (batch, 3), (label_meaning, 2), (few_shot, 4), (same_ticket_two_scales, 2), (what_if, 3))
+    (rate_bare, 20),
+    (rate_json, 32),
+    (rate_reason, 10),
+    (rate_sentence, 4),
+    (rate_steps, 6),
+    (binary, 4),
+    (graver, 6),
+    (order, 4),
+    (batch, 3),
+    (label_meaning, 2),
+    (few_shot, 4),
+    (same_ticket_two_scales, 2),
+    (what_if, 3),
+)
 _TABLE = [m for m, _ in MAKERS]
-_WEIGHTS = [sum(x for _, x in MAKERS[:i + 1]) for i in range(len(MAKERS))]
+_WEIGHTS = [sum(x for _, x in MAKERS[: i + 1]) for i in range(len(MAKERS))]
 
 
 def severity_chat(rng: Rng, maker: TicketMaker) -> Chat:
     """Any severity task."""
     return weighted(rng, _TABLE, _WEIGHTS)(rng, maker)
-

@@ -47,12 +47,24 @@ def one(ask: str, answer: str) -> Chat:
 def meaning(rng: Rng) -> Chat:
     """What is a word?"""
     word = pick(rng, WORDS)
-    ask = pick(rng, ("What does '{}' mean?", "Explain the word '{}'.", "Define {}.", "Give a short definition of '{}'.",
-                     "Meaning of {}?", "What is meant by '{}'?", "Define '{}' in one line.", "{}: what is that?",
-                     "Tell me in a few words what '{}' means."))
+    ask = pick(
+        rng,
+        (
+            "What does '{}' mean?",
+            "Explain the word '{}'.",
+            "Define {}.",
+            "Give a short definition of '{}'.",
+            "Meaning of {}?",
+            "What is meant by '{}'?",
+            "Define '{}' in one line.",
+            "{}: what is that?",
+            "Tell me in a few words what '{}' means.",
+        ),
+    )
     gloss = GLOSS[word]
-    answer = pick(rng, (stop(capital(gloss)), gloss, f"{capital(word)}: {gloss}.",
-                        f"'{capital(word)}' means: {gloss}."))
+    answer = pick(
+        rng, (stop(capital(gloss)), gloss, f"{capital(word)}: {gloss}.", f"'{capital(word)}' means: {gloss}.")
+    )
     return one(ask.format(word), answer)
 
 
@@ -73,8 +85,15 @@ def kind(rng: Rng) -> Chat:
     word = pick(rng, WORDS)
     right = KIND_OF[word]
     options = shuffled(rng, sorted({right, *sample(rng, NAMES, between(rng, 2, 4))}))
-    ask = pick(rng, ("What kind of thing is '{w}'? Options: {o}.", "Which group does '{w}' belong to: {o}?",
-                     "Sort '{w}' into one of these: {o}.", "'{w}' is a word for which of these: {o}?"))
+    ask = pick(
+        rng,
+        (
+            "What kind of thing is '{w}'? Options: {o}.",
+            "Which group does '{w}' belong to: {o}?",
+            "Sort '{w}' into one of these: {o}.",
+            "'{w}' is a word for which of these: {o}?",
+        ),
+    )
     if chance(rng, 0.15):
         key = pick(rng, ("kind", "group", "class", "type"))
         return one(ask.format(w=word, o=", ".join(options)) + f' Reply as {{"{key}":"..."}}', compact({key: right}))
@@ -85,8 +104,15 @@ def odd_one(rng: Rng) -> Chat:
     """The word that does not fit."""
     first, second = sample(rng, NAMES, 2)
     group, stray = sample(rng, KINDS[first], between(rng, 3, 4)), pick(rng, KINDS[second])
-    ask = pick(rng, ("Which word does not fit: {}?", "Odd one out: {}.", "Find the word that does not belong: {}",
-                     "One of these is of another kind. Which? {}"))
+    ask = pick(
+        rng,
+        (
+            "Which word does not fit: {}?",
+            "Odd one out: {}.",
+            "Find the word that does not belong: {}",
+            "One of these is of another kind. Which? {}",
+        ),
+    )
     answer = stray
     if chance(rng, 0.3):
         ask, answer = ask + " Say why.", f"{stray}: the others are of the kind '{first}'."
@@ -99,12 +125,21 @@ def list_kind(rng: Rng) -> Chat:
     count = between(rng, 2, 5)
     words = sample(rng, KINDS[name], count)
     style = pick(rng, ("separated by commas", "one per line", "as a numbered list", "as a JSON array", "as bullets"))
-    ask = pick(rng, ("Name {n} words of the kind '{k}', {s}.", "List {n} words of the kind '{k}' {s}.",
-                     "Give me {n} examples of the kind '{k}', {s}.")).format(n=count, k=name, s=style)
-    answer = {"separated by commas": ", ".join(words), "one per line": "\n".join(words),
-              "as a JSON array": compact(words),
-              "as a numbered list": "\n".join(f"{i}. {w}" for i, w in enumerate(words, 1)),
-              "as bullets": "\n".join(f"- {w}" for w in words)}[style]
+    ask = pick(
+        rng,
+        (
+            "Name {n} words of the kind '{k}', {s}.",
+            "List {n} words of the kind '{k}' {s}.",
+            "Give me {n} examples of the kind '{k}', {s}.",
+        ),
+    ).format(n=count, k=name, s=style)
+    answer = {
+        "separated by commas": ", ".join(words),
+        "one per line": "\n".join(words),
+        "as a JSON array": compact(words),
+        "as a numbered list": "\n".join(f"{i}. {w}" for i, w in enumerate(words, 1)),
+        "as bullets": "\n".join(f"- {w}" for w in words),
+    }[style]
     return one(ask, answer)
 
 
@@ -123,8 +158,15 @@ def group_words(rng: Rng) -> Chat:
 def opposite(rng: Rng) -> Chat:
     """The opposite of a word."""
     pair = shuffled(rng, pick(rng, OPPOSITES))
-    ask = pick(rng, ("What is the opposite of '{}'?", "Opposite of {}?", "Give the opposite: {}",
-                     "Which word means the contrary of '{}'?"))
+    ask = pick(
+        rng,
+        (
+            "What is the opposite of '{}'?",
+            "Opposite of {}?",
+            "Give the opposite: {}",
+            "Which word means the contrary of '{}'?",
+        ),
+    )
     return one(ask.format(pair[0]), pair[1] if chance(rng, 0.7) else f"The opposite of '{pair[0]}' is '{pair[1]}'.")
 
 
@@ -144,10 +186,14 @@ def same_or_opposite(rng: Rng) -> Chat:
         pair, answer = shuffled(rng, pick(rng, OPPOSITES)), "opposite"
     else:
         pair, answer = sample(rng, NOUNS, 2), "unrelated"
-    ask = pick(rng,
-               ("'{0}' and '{1}': same, opposite or unrelated?",
-                "Do '{0}' and '{1}' mean the same, the opposite, or are they unrelated?",
-                     "Relation of {0} to {1}? Say same, opposite or unrelated."))
+    ask = pick(
+        rng,
+        (
+            "'{0}' and '{1}': same, opposite or unrelated?",
+            "Do '{0}' and '{1}' mean the same, the opposite, or are they unrelated?",
+            "Relation of {0} to {1}? Say same, opposite or unrelated.",
+        ),
+    )
     return one(ask.format(*pair), answer)
 
 
@@ -157,8 +203,14 @@ def is_a(rng: Rng) -> Chat:
     truth = chance(rng, 0.5)
     name = KIND_OF[word] if truth else pick(rng, NAMES)
     truth = name == KIND_OF[word]
-    ask = pick(rng, ("Does '{}' belong to the kind '{}'? Yes or no.", "Is '{}' a word of the kind '{}'?",
-                     "True or not: '{}' is of the kind '{}'. Say yes or no."))
+    ask = pick(
+        rng,
+        (
+            "Does '{}' belong to the kind '{}'? Yes or no.",
+            "Is '{}' a word of the kind '{}'?",
+            "True or not: '{}' is of the kind '{}'. Say yes or no.",
+        ),
+    )
     return one(ask.format(word, name), "yes" if truth else "no")
 
 
@@ -169,8 +221,14 @@ def complete_pair(rng: Rng) -> Chat:
     else:
         a, c = sample(rng, NOUNS, 2)
         b, d = KIND_OF[a], KIND_OF[c]
-    ask = pick(rng, ("{a} is to {b} as {c} is to ...?", "Complete: {a} : {b} = {c} : ?",
-                     "If {a} goes with {b}, what goes with {c}?"))
+    ask = pick(
+        rng,
+        (
+            "{a} is to {b} as {c} is to ...?",
+            "Complete: {a} : {b} = {c} : ?",
+            "If {a} goes with {b}, what goes with {c}?",
+        ),
+    )
     return one(ask.format(a=a, b=b, c=c), d)
 
 
@@ -178,8 +236,9 @@ def turns(rng: Rng) -> Chat:
     """Meaning, then the kind, then another word of that kind."""
     word = pick(rng, WORDS)
     chat = meaning_of(word)
-    chat += one(pick(rng, ("What kind of word is that?", "And the kind?", "Which kind does it belong to?")),
-                KIND_OF[word])
+    chat += one(
+        pick(rng, ("What kind of word is that?", "And the kind?", "Which kind does it belong to?")), KIND_OF[word]
+    )
     if chance(rng, 0.5):
         other = pick(rng, [w for w in KINDS[KIND_OF[word]] if w != word])
         chat += one(pick(rng, ("Name another one.", "Give me one more of that kind.", "Another example?")), other)
@@ -203,8 +262,23 @@ def entry(rng: Rng) -> str:
     return f"Words of the kind '{name}': " + ", ".join(sample(rng, KINDS[name], 8)) + "."
 
 
-TASKS = (meaning, meaning, name_it, name_it, kind, odd_one, odd_one, list_kind, group_words, opposite, synonym,
-         same_or_opposite, is_a, complete_pair, turns)
+TASKS = (
+    meaning,
+    meaning,
+    name_it,
+    name_it,
+    kind,
+    odd_one,
+    odd_one,
+    list_kind,
+    group_words,
+    opposite,
+    synonym,
+    same_or_opposite,
+    is_a,
+    complete_pair,
+    turns,
+)
 
 
 def word_chat(rng: Rng) -> Chat:

@@ -1,6 +1,6 @@
 """The run folder: the only place that opens, syncs and renames the files that stages make.
 
-    runs/<name>/  run.yaml  journal.jsonl  .lock  01-collect/ … 09-decide/  (each: intent.json, products, manifest.json)
+runs/<name>/  run.yaml  journal.jsonl  .lock  01-collect/ … 09-decide/  (each: intent.json, products, manifest.json)
 """
 
 import fcntl

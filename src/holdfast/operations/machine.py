@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from holdfast import models
@@ -32,34 +33,37 @@ def doctor(console: Console) -> int:
         "findings": findings,
         "missing_packages": missing,
         "gpus": environment["gpus"],
-        "hardware": hardware.document(),
+        "hardware": asdict(hardware),
         "environment": environment,
     }
     lines = [f"{'ok     ' if good else 'MISSING'} {name}" for name, good in findings.items()]
     lines += [f"gpu     {gpu}" for gpu in environment["gpus"]] or ["gpu     none: training runs on the CPU"]
-    lines += [f"memory  {hardware.ram_available_bytes / 2**30:.1f} GiB free", f"disk    {hardware.disk_free_bytes / 2**30:.1f} GiB free here"]
+    lines.append(f"memory  {hardware.ram_available_bytes / 2**30:.1f} GiB free")
+    lines.append(f"disk    {hardware.disk_free_bytes / 2**30:.1f} GiB free here")
     lines += [f"missing {name}: pip install -r requirements/run.txt" for name in missing]
     console.result(document, "\n".join(lines))
     return 0 if document["ok"] else 1
 
 
-def plan(
-    config_file: Path | None, model: str | None, gpu: str | None, overrides: list[str], console: Console
-) -> int:
+def plan(config_file: Path | None, model: str | None, gpu: str | None, overrides: list[str], console: Console) -> int:
     """Print what would fit, without touching data or loading weights. Raises DoesNotFitError (exit 21)."""
-    from holdfast.plan.choose import plan_for, refuse_unfit
+    from holdfast.plan.choose import make_plan, refuse_unfit
     from holdfast.plan.describe import describe
+    from holdfast.plan.hardware import probe
 
     if config_file is not None:
         config = load_config(config_file, overrides)
+    elif overrides:
+        raise UsageError("plan --set needs -c FILE")
     elif model is not None:
         config = RunConfig(name="plan", collect=CollectConfig(sources=(Source(path="-"),)))
     else:
         raise UsageError("plan needs -c FILE or --model DIR")
-    folder = _model_folder(model or config.base_model)
+    config = config.model_copy(update={"base_model": model or config.base_model})
+    folder = _model_folder(config.base_model)
     if gpu is not None:
         config = config.model_copy(update={"plan": config.plan.model_copy(update={"gpu": gpu})})
-    result = plan_for(folder, config, None)
+    result = make_plan(folder, config, None, probe(Path.cwd()))
     console.result(result, describe(result))
     refuse_unfit(result)
     return 0
@@ -94,5 +98,7 @@ def fetch(model: str, to: Path, console: Console) -> int:
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
         raise ModelError(f"{model} could not be fetched: {error}") from None
     models.find_base_model(str(to))
-    console.result({"model": model, "folder": str(to)}, f"{model} is in {to}\nnext: base_model: {to} in the configuration")
+    console.result(
+        {"model": model, "folder": str(to)}, f"{model} is in {to}\nnext: base_model: {to} in the configuration"
+    )
     return 0

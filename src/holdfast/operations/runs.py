@@ -163,7 +163,12 @@ def evaluate_other_items(folder: Path, data: Path, console: Console, *, runtime:
     if gguf is not None and not gguf.is_file():
         raise UsageError(f"{gguf.name} was not exported", hint=f"add {quant} to export.quantizations and run again")
     document = measure_other_items(
-        config, run_dir.stage("prepare").path / "task.json", run_dir.stage("train").path / "adapter", gguf, items, console
+        config,
+        run_dir.stage("prepare").path / "task.json",
+        run_dir.stage("train").path / "adapter",
+        gguf,
+        items,
+        console,
     )
     document |= {"run_dir": str(folder), "data": str(data)}
     console.result(document, report.render_comparison(document))

@@ -21,6 +21,7 @@ from datasets.utils.logging import disable_progress_bar  # noqa: E402
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torch.utils.tensorboard import SummaryWriter  # noqa: E402
+from transformers import PrinterCallback  # noqa: E402
 from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
@@ -78,7 +79,7 @@ def fine_tune(
     Raises StageError when the loss is not finite, Interrupted after a signal (a checkpoint was saved then).
     """
     disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*(flash attention|Flash Attention).*")
+    warnings.filterwarnings("ignore", message=".*(flash.attention|gradient_checkpointing).*", category=Warning)
     started = time.monotonic()
     base = models.load_model(job.base, quantization="nf4" if job.train.adapter == "qlora" else "none")
     base.config.use_cache = False
@@ -111,6 +112,7 @@ def build_trainer(
         peft_config=build_adapter(job.train),
         callbacks=[TensorBoardCallback(writer)],
     )
+    trainer.remove_callback(PrinterCallback)
     for parameter in trainer.model.parameters():
         # TRL makes adapter weights of a quantised base bf16, but a resumed run has them in fp32: unequal runs.
         if parameter.requires_grad:

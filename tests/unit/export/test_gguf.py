@@ -7,11 +7,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from tiny_checkpoint import digest_tensors, make_checkpoint
 
 from holdfast.core.errors import ModelError
 from holdfast.export.checkpoint import read_checkpoint, read_tensors
 from holdfast.export.gguf import convert_to_gguf
+from tiny_checkpoint import digest_tensors, make_checkpoint
 
 GOLDEN_F16 = {
     "qwen2": "bb62259cfbf3b0639d422caf67bcc732083517930b1da7dd65c486d6b81d662d",

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from tiny_checkpoint import CHATML, make_checkpoint
 
 from holdfast.export.modelfile import ModelfileParts, derive_format, go_template, render_modelfile
+from tiny_checkpoint import CHATML, make_checkpoint
 
 LLAMA3 = (
     "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + "

@@ -6,11 +6,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from tiny_checkpoint import digest_tensors, make_checkpoint
 
 from holdfast.core.errors import ModelError
 from holdfast.export.gguf import convert_to_gguf
 from holdfast.export.quantize import choose_types, count_types, quantize_gguf
+from tiny_checkpoint import digest_tensors, make_checkpoint
 
 GOLDEN_Q4_K_M = {
     256: "46b5b64530feb2d6f6c3ddfd39809ec07582c26c2e6684965b2436b037c29b29",

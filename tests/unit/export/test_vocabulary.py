@@ -6,11 +6,11 @@ from typing import Any
 
 import gguf
 import pytest
-from tiny_checkpoint import SPLIT, make_checkpoint, write_tokenizer
 
 from holdfast.core.errors import ModelError
 from holdfast.export.gguf import convert_to_gguf
 from holdfast.export.vocabulary import name_pre_tokenizer, read_vocabulary
+from tiny_checkpoint import SPLIT, make_checkpoint, write_tokenizer
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
 

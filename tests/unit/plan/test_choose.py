@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plan_shapes import hardware_with, run_config, write_config
 
 from holdfast.core.errors import ConfigError, DoesNotFitError
 from holdfast.plan.choose import make_plan, plan_for
 from holdfast.plan.describe import describe
+from plan_shapes import hardware_with, run_config, write_config
 
 LENGTHS = {"train": [300] * 500, "valid": [280] * 50, "test_prompt_max": 250}
 EIGHT_BIT = {"optimizer": "paged_adamw_8bit"}

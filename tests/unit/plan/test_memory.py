@@ -1,7 +1,6 @@
 """The arithmetic, and how far it is from what was measured. Run: pytest tests/unit/plan/test_memory.py"""
 
 import pytest
-from plan_shapes import run_config, shape_named
 
 from holdfast.core.config import RunConfig
 from holdfast.core.errors import ConfigError
@@ -9,6 +8,7 @@ from holdfast.plan import memory
 from holdfast.plan.constants import GIB, TABLE
 from holdfast.plan.gguf_size import BLOCKS, gguf_bytes
 from holdfast.plan.memory import Lengths
+from plan_shapes import run_config, shape_named
 
 OUTSIDE_TORCH = ("cuda context", "fragmentation")
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from plan_shapes import CONFIGS, shape_named
 
 from holdfast.core.errors import ModelError
 from holdfast.plan.shape import read_shape
+from plan_shapes import CONFIGS, shape_named
 
 # As in the safetensors headers of the public models.
 PARAMETERS = {

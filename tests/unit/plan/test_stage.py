@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from plan_shapes import run_config, write_config
 
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
 from holdfast.core.errors import DoesNotFitError
 from holdfast.core.rundir import RunDir
 from holdfast.plan import stage
+from plan_shapes import run_config, write_config
 
 
 def context_for(tmp_path: Path, model: str, **sections: object) -> StageContext:

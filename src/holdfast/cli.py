@@ -1,0 +1,244 @@
+"""The command line: one short function per verb, no logic, no machine-learning import."""
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from holdfast import __version__
+from holdfast.core.console import Console
+from holdfast.core.errors import Interrupted, guard
+
+app = typer.Typer(
+    name="holdfast",
+    help="Turn what your team knows into a small model on your own hardware, and prove that it is better.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
+Config = Annotated[Path, typer.Option("-c", "--config", help="The run's configuration (YAML).")]
+RunFolder = Annotated[Path | None, typer.Option("--run-dir", help="Where the run lies. Default: runs/<name>.")]
+Override = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set train.learning_rate=1e-4")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Quant = Annotated[str | None, typer.Option("--quant", help="Which GGUF file. Default: verify.deploy.")]
+
+
+def _finish(command: Callable[[Console], int], as_json: bool) -> NoReturn:
+    console = Console(as_json=as_json)
+    raise typer.Exit(guard(lambda: command(console), as_json=as_json))
+
+
+def _version(show: bool) -> None:
+    if show:
+        sys.stdout.write(f"holdfast {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path | None, typer.Option("--dir", help="Where runs go. Default: runs.")] = None,
+    example: Annotated[str, typer.Option("--example", help="Which bundled example.")] = "triage",
+    as_json: Json = False,
+) -> None:
+    """The main job on bundled data, on CPU or GPU."""
+    from holdfast.operations.demo import demo as operation
+
+    _finish(lambda console: operation(directory, example, console), as_json)
+
+
+@app.command()
+def init(directory: Annotated[Path, typer.Argument(metavar="DIR")], as_json: Json = False) -> None:
+    """Write an example configuration, contract and data to start from."""
+    from holdfast.operations.demo import init as operation
+
+    _finish(lambda console: operation(directory, console), as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say whether this machine can do the main job."""
+    from holdfast.operations.machine import doctor as operation
+
+    _finish(operation, as_json)
+
+
+@app.command("config-schema")
+def config_schema(as_json: Json = False) -> None:
+    """Print the JSON Schema of the configuration."""
+    from holdfast.operations.machine import config_schema as operation
+
+    _finish(operation, as_json)
+
+
+@app.command()
+def run(
+    config: Config,
+    run_dir: RunFolder = None,
+    until: Annotated[str | None, typer.Option("--until", help="Stop after this stage.")] = None,
+    redo_from: Annotated[str | None, typer.Option("--from", help="Redo from this stage on.")] = None,
+    overrides: Override = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring a run up to date: collect, prepare, plan, baseline, train, evaluate, export, verify, decide."""
+    from holdfast.operations.runs import run as operation
+
+    _finish(
+        lambda console: operation(
+            config, run_dir, overrides or [], console, until=until, redo_from=redo_from, dry_run=dry_run
+        ),
+        as_json,
+    )
+
+
+def _stage_command(stage: str) -> None:
+    def command(config: Config, run_dir: RunFolder = None, overrides: Override = None, as_json: Json = False) -> None:
+        from holdfast.operations.runs import run as operation
+
+        _finish(lambda console: operation(config, run_dir, overrides or [], console, until=stage), as_json)
+
+    app.command(stage, help=f"Bring a run up to date up to and including stage {stage}.")(command)
+
+
+for _stage in ("prepare", "train", "evaluate", "export", "verify", "decide"):
+    _stage_command(_stage)
+
+
+@app.command()
+def validate(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A JSONL file.")],
+    contract: Annotated[Path | None, typer.Option("--contract", help="The contract (YAML).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check data without training anything."""
+    from holdfast.operations.data import validate as operation
+
+    _finish(lambda console: operation(data, contract, console), as_json)
+
+
+@app.command()
+def preview(
+    config: Config,
+    count: Annotated[int, typer.Option("-n", help="How many rows.", min=1)] = 3,
+    run_dir: RunFolder = None,
+    overrides: Override = None,
+    as_json: Json = False,
+) -> None:
+    """Show tokens and loss mask of training rows, in colour."""
+    from holdfast.operations.data import preview as operation
+
+    _finish(lambda console: operation(config, run_dir, overrides or [], count, console), as_json)
+
+
+@app.command()
+def plan(
+    config: Annotated[Path | None, typer.Option("-c", "--config", help="The run's configuration.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="A model folder; config.json is enough.")] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="Plan for this card: 8GB, 16GB, 24GB, 80GB, cpu.")] = None,
+    overrides: Override = None,
+    as_json: Json = False,
+) -> None:
+    """Say what fits before anything runs. Exit 21: it does not fit."""
+    from holdfast.operations.machine import plan as operation
+
+    _finish(lambda console: operation(config, model, gpu, overrides or [], console), as_json)
+
+
+@app.command("eval")
+def evaluate_other(
+    run_folder: Run,
+    data: Annotated[Path, typer.Option("--data", help="JSONL: messages, or instruction/input/expected.")],
+    runtime: Annotated[str, typer.Option("--runtime", help="transformers or gguf.")] = "transformers",
+    quant: Quant = None,
+    as_json: Json = False,
+) -> None:
+    """Baseline and tuned model on another file of items."""
+    from holdfast.operations.runs import evaluate_other_items as operation
+
+    _finish(lambda console: operation(run_folder, data, console, runtime=runtime, quant=quant), as_json)
+
+
+@app.command()
+def status(run_folder: Run, as_json: Json = False) -> None:
+    """Which stages are finished, and the verdict."""
+    from holdfast.operations.runs import status as operation
+
+    _finish(lambda console: operation(run_folder, console), as_json)
+
+
+@app.command()
+def check(
+    run_folder: Run,
+    read_data: Annotated[bool, typer.Option("--read-data", help="Also the files outside the run.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare every product with its manifest. Exit 22: something changed."""
+    from holdfast.operations.runs import check as operation
+
+    _finish(lambda console: operation(run_folder, console, read_data=read_data), as_json)
+
+
+@app.command()
+def serve(
+    run_folder: Run,
+    host: Annotated[str | None, typer.Option("--host", help="Default: serve.host (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="0 = any free one.", min=0, max=65535)] = None,
+    api_key_file: Annotated[Path | None, typer.Option("--api-key-file", help="A file holding the key.")] = None,
+    quant: Quant = None,
+    as_json: Json = False,
+) -> None:
+    """Serve the deployed model (OpenAI-compatible) until Ctrl-C."""
+    from holdfast.operations.runs import serve as operation
+
+    _finish(
+        lambda console: operation(run_folder, console, host=host, port=port, api_key_file=api_key_file, quant=quant),
+        as_json,
+    )
+
+
+@app.command()
+def ask(
+    run_folder: Run,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The question or ticket.")],
+    quant: Quant = None,
+    as_json: Json = False,
+) -> None:
+    """One answer of the deployed model."""
+    from holdfast.operations.runs import ask as operation
+
+    _finish(lambda console: operation(run_folder, text, console, quant=quant), as_json)
+
+
+@app.command()
+def fetch(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face id.")],
+    to: Annotated[Path, typer.Option("--to", help="A new folder.")],
+    as_json: Json = False,
+) -> None:
+    """Download a model: the only verb that may use the network."""
+    from holdfast.operations.machine import fetch as operation
+
+    _finish(lambda console: operation(model, to, console), as_json)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+def main() -> None:
+    """Entry point of the `holdfast` command."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()

@@ -1,0 +1,154 @@
+"""What a run says to people: its story, its state, a comparison. Reads only the documents in the run folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.documents import read_json
+from holdfast.core.manifest import read_manifest
+from holdfast.core.records import read_jsonl
+from holdfast.core.rundir import STAGE_NAMES, RunDir
+
+SAMPLES_SHOWN = 3
+WIDTH = 100
+
+
+def summarize_run(folder: Path) -> dict[str, Any]:
+    """The decided run as one document: the `--json` answer of `demo` and `run`."""
+    run_dir = RunDir(folder)
+    decision = read_json(run_dir.stage("decide").path / "decision.json")
+    names = ("verdict", "exit_code", "baseline", "tuned", "deployed", "items", "p_value", "difference", "reasons")
+    return {name: decision[name] for name in names} | {"seconds": stage_seconds(run_dir), "run_dir": str(folder)}
+
+
+def stage_seconds(run_dir: RunDir) -> dict[str, float]:
+    """How long each finished stage took, from its manifest."""
+    manifests = {name: read_manifest(run_dir.stage(name).path) for name in STAGE_NAMES}
+    return {name: manifest.seconds for name, manifest in manifests.items() if manifest is not None}
+
+
+def tell_story(folder: Path) -> str:
+    """The run in one page: verdict first, then the table, what was learned from what, answers side by side, next."""
+    run_dir = RunDir(folder)
+    decision = read_json(run_dir.stage("decide").path / "decision.json")
+    parts = [
+        [f"{decision['verdict'].upper()}: {decision['reasons'][0]}", *(f"  {r}" for r in decision["reasons"][1:])],
+        _table(decision),
+        _learned(run_dir),
+        _answers(run_dir),
+        _where(run_dir, decision),
+    ]
+    return "\n" + "\n\n".join("\n".join(part) for part in parts)
+
+
+def _table(decision: Mapping[str, Any]) -> list[str]:
+    rows = [("baseline", decision["baseline"]), ("tuned", decision["tuned"])]
+    rows += [(f"deployed {quant}", result) for quant, result in decision["deployed"].items()]
+    lines = [f"{'':18}{'valid JSON':>12}{'right label':>13}{'items':>8}"]
+    lines += [
+        f"{name:18}{100 * r['valid_json']:>10.1f} %{100 * r['label_accuracy']:>11.1f} %{r['n']:>8}" for name, r in rows
+    ]
+    d = decision["difference"]
+    lines.append(
+        f"tuned - baseline: {100 * d['estimate']:+.1f} points (95 % interval {100 * d['low']:+.1f} to "
+        f"{100 * d['high']:+.1f}), exact McNemar p = {decision['p_value']:.2g}"
+    )
+    return lines
+
+
+def _learned(run_dir: RunDir) -> list[str]:
+    report = read_json(run_dir.stage("prepare").path / "report.json")
+    training = read_json(run_dir.stage("train").path / "training.json")
+    rows, audit = report["rows"], report["token_audit"]
+    largest = report["split_proof"]["largest"]
+    similar = f"largest similarity across splits {largest['similarity']:.2f}" if largest else "nothing similar"
+    first, last = training["first_loss"], training["last_loss"]
+    return [
+        f"learned from   {rows['train']} examples ({audit['trained_tokens']} trained tokens, "
+        f"{100 * audit['trained_share']:.0f} % of all), checked on {rows['valid']}, tested on {rows['test']}; {similar}",
+        f"training       {training['steps']} steps on {training['device']}"
+        + (f", loss {first:.2f} to {last:.2f}" if first is not None else "")
+        + f", {training['trainable_parameters']:,} adapter weights",
+        f"{_fit(run_dir)}",
+        f"seconds        {', '.join(f'{name} {s:.0f}' for name, s in stage_seconds(run_dir).items())}",
+    ]
+
+
+def _fit(run_dir: RunDir) -> str:
+    plan = read_json(run_dir.stage("plan").path / "plan.json")
+    fullest = max(plan["phases"], key=lambda phase: phase["needed"] / max(1, phase["usable"]))
+    return (
+        f"fit            the fullest phase is {fullest['phase']}: {fullest['needed'] / 2**30:.2f} of "
+        f"{fullest['usable'] / 2**30:.2f} GiB {fullest['place']} (estimate)"
+    )
+
+
+def _answers(run_dir: RunDir) -> list[str]:
+    """Three items where the models differ, spread over the labels."""
+    verify = run_dir.stage("verify").path
+    ladder = read_json(verify / "ladder.json")
+    files = {
+        "baseline": run_dir.stage("baseline").path / "samples.jsonl",
+        "tuned": run_dir.stage("evaluate").path / "samples.jsonl",
+        "deployed": verify / f"samples-{ladder['deploy']}.jsonl",
+    }
+    rows = {name: {row["id"]: row for _, row in read_jsonl(path)} for name, path in files.items()}
+    lines = ["three answers, side by side"]
+    for item in _choose(list(rows["tuned"].values())):
+        lines.append(f"  ticket    {_short(item['prompt_text'].split(chr(10))[-1])}")
+        lines.append(f"  expected  {_short(item['expected'])}")
+        lines += [f"  {name:9} {_short(rows[name][item['id']]['output']) or '(nothing)'}" for name in rows]
+        lines.append("")
+    return lines[:-1]
+
+
+def _choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    chosen: dict[Any, dict[str, Any]] = {}
+    for row in rows:
+        chosen.setdefault(row.get("expected_label"), row)
+    return (list(chosen.values()) + [row for row in rows if row not in chosen.values()])[:SAMPLES_SHOWN]
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+
+
+def _where(run_dir: RunDir, decision: Mapping[str, Any]) -> list[str]:
+    export = run_dir.stage("export").path
+    gguf = next((p for quant in decision["deployed"] for p in sorted(export.glob(f"*-{quant}.gguf"))), export)
+    lines = [
+        f"adapter        {run_dir.stage('train').path / 'adapter'}",
+        f"GGUF           {gguf}",
+        f"evidence       {run_dir.stage('decide').path / 'decision.md'}",
+    ]
+    after = f"holdfast serve {run_dir.path}" if decision["verdict"] == "keep" else f"read {lines[-1].split()[-1]}"
+    ask = f'holdfast ask {run_dir.path} "Nobody can log in since noon."' if decision["verdict"] == "keep" else ""
+    return lines + [f"next           {after}"] + ([f"               {ask}"] if ask else [])
+
+
+def render_status(document: Mapping[str, Any]) -> str:
+    """`holdfast status` as text."""
+    lines = [f"{document['name']} in {document['run_dir']}: verdict {document['verdict'] or 'not reached'}"]
+    for name, stage in document["stages"].items():
+        more = f"  {stage['finished_at']}  {stage['seconds']:8.1f} s" if stage["state"] == "finished" else ""
+        lines.append(f"  {name:10}{stage['state']:12}{more}")
+    return "\n".join(lines)
+
+
+def render_comparison(document: Mapping[str, Any]) -> str:
+    """`holdfast eval` as text."""
+    comparison = document["comparison"]
+    d = comparison["difference"]
+    lines = [f"{'':12}{'valid JSON':>12}{'right label':>13}{'stopped':>10}{'items':>8}"]
+    for name in ("baseline", "tuned"):
+        r = document[name]
+        lines.append(
+            f"{name:12}{100 * r['valid_json']:>10.1f} %{100 * r['label_accuracy']:>11.1f} %"
+            f"{100 * r['stopped']:>8.1f} %{r['n']:>8}"
+        )
+    lines.append(
+        f"difference {100 * d['estimate']:+.1f} points ({100 * d['low']:+.1f} to {100 * d['high']:+.1f}), "
+        f"{comparison['wins']} won, {comparison['losses']} lost, p = {comparison['p_value']:.2g}; tuned = {document['file']}"
+    )
+    return "\n".join(lines)
