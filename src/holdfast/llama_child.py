@@ -133,7 +133,7 @@ def _become_llama_server(settings: dict[str, Any], report: int) -> None:
     key = {"LLAMA_API_KEY": settings["api_key"]} if settings["api_key"] else {}
     _say(report, url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
     os.close(report)
-    os.execve(command[0], command, {**inherited, **hardening, **key})
+    os.execve(command[0], command, {**inherited, **hardening, **key})  # noqa: S606 (a list, no shell is wanted)
 
 
 def _free_port(host: str) -> int:

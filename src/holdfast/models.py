@@ -1,7 +1,7 @@
 """The one door to Hugging Face: find, load, render chat, generate. Always offline, always safetensors.
 
-`torch`, `transformers`, `peft` and `bitsandbytes` are imported inside functions: they take seconds, and `holdfast --help`
-must not pay for them.
+`torch`, `transformers`, `peft` and `bitsandbytes` are imported inside functions: they take seconds, and
+`holdfast --help` must not pay for them.
 """
 
 import json
@@ -10,20 +10,20 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from holdfast.core.digest import digest_file
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Message
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 BUNDLED = {"pebble": Path(__file__).parent / "pebble"}
 # What makes a model what it is; a model card beside it may change freely.
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
                "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")  # fmt: skip
 NOT_TRAINED = -100  # torch's cross-entropy skips this label
+# A fast tokenizer and a causal model of transformers; its own annotations do not cover quantised or adapted models.
+Tokenizer = Any
+Model = Any
 Quantized = Literal["nf4", "int8", "none"]
 
 
@@ -106,7 +106,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     return document
 
 
-def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
+def load_tokenizer(folder: Path) -> Tokenizer:
     """Load a fast tokenizer that has a chat template and a padding token that is not its end token.
 
     Raises ModelError when there is no chat template.
@@ -127,18 +127,18 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
     return tokenizer
 
 
-def render_prompt(tokenizer: "PreTrainedTokenizerFast", messages: Sequence[Message]) -> str:
+def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> str:
     """The text that asks for the next answer: chat template plus generation prompt."""
     return _render(tokenizer, messages, ask=True)
 
 
-def _render(tokenizer: "PreTrainedTokenizerFast", messages: Sequence[Message], *, ask: bool) -> str:
+def _render(tokenizer: Tokenizer, messages: Sequence[Message], *, ask: bool) -> str:
     plain = [{"role": m.role, "content": m.content} for m in messages]
     text = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=ask)
     return str(text)
 
 
-def _bos_to_add(tokenizer: "PreTrainedTokenizerFast", text: str) -> list[int]:
+def _bos_to_add(tokenizer: Tokenizer, text: str) -> list[int]:
     """The beginning token, when the tokenizer adds one by itself and the template has not written it: never two."""
     bos = tokenizer.bos_token_id
     if bos is None or (tokenizer.bos_token and text.startswith(tokenizer.bos_token)):
@@ -146,13 +146,13 @@ def _bos_to_add(tokenizer: "PreTrainedTokenizerFast", text: str) -> list[int]:
     return [bos] if tokenizer("")["input_ids"][:1] == [bos] else []
 
 
-def encode_prompt(tokenizer: "PreTrainedTokenizerFast", messages: Sequence[Message]) -> list[int]:
+def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
     """Token ids of `render_prompt`, with exactly one beginning token where the model has one."""
     text = render_prompt(tokenizer, messages)
     return _bos_to_add(tokenizer, text) + list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def encode_example(tokenizer: "PreTrainedTokenizerFast", messages: Sequence[Message]) -> TrainingTokens:
+def encode_example(tokenizer: Tokenizer, messages: Sequence[Message]) -> TrainingTokens:
     """Tokens and labels of a conversation: every assistant answer and the token that ends it are trained.
 
     Raises ModelError when the chat template rewrites earlier turns or hides the answer.
@@ -175,9 +175,7 @@ def encode_example(tokenizer: "PreTrainedTokenizerFast", messages: Sequence[Mess
     return TrainingTokens(bos + ids, [NOT_TRAINED] * len(bos) + labels)
 
 
-def _answer_span(
-    tokenizer: "PreTrainedTokenizerFast", messages: Sequence[Message], index: int, text: str
-) -> tuple[int, int, bool]:
+def _answer_span(tokenizer: Tokenizer, messages: Sequence[Message], index: int, text: str) -> tuple[int, int, bool]:
     """Character span of one answer with its end token in `text`, and whether that end token is missing."""
     prompt = _render(tokenizer, messages[:index], ask=True)
     content = messages[index].content
@@ -198,7 +196,7 @@ def _answer_span(
     return begin, after, True
 
 
-def end_token_ids(tokenizer: "PreTrainedTokenizerFast") -> list[int]:
+def end_token_ids(tokenizer: Tokenizer) -> list[int]:
     """Ids of the tokens that end an answer: the tokenizer's end token and the one its template writes."""
     probe = [Message(role="user", content="a"), Message(role="assistant", content="b")]
     trained = [label for label in encode_example(tokenizer, probe).labels if label != NOT_TRAINED]
@@ -212,7 +210,7 @@ def device_name() -> Literal["cuda", "cpu"]:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = None) -> "PreTrainedModel":
+def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = None) -> Model:
     """Load a causal language model for evaluation or as the frozen base of training.
 
     bf16 on CUDA, fp32 on the CPU (bf16 matrix products are slow there); NF4 with double quantisation is the QLoRA
@@ -236,7 +234,7 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
         )
     elif quantization == "int8":
         config = BitsAndBytesConfig(load_in_8bit=True)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
         device_map={"": 0} if device == "cuda" else "cpu",
@@ -254,7 +252,7 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
     return model.eval()
 
 
-def _keep_weights_as_they_are(model: "PreTrainedModel") -> None:
+def _keep_weights_as_they_are(model: Model) -> None:
     """Stop bitsandbytes from repacking 4-bit weights for a bf16 kernel at the first evaluation on some processors.
 
     Seen in bitsandbytes 0.50.2 (nn/modules.py, Linear4bit.forward): after it, training fails or goes on with other
@@ -266,8 +264,8 @@ def _keep_weights_as_they_are(model: "PreTrainedModel") -> None:
 
 
 def generate(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerFast",
+    model: Model,
+    tokenizer: Tokenizer,
     prompts: list[list[int]],
     *,
     max_new_tokens: int,

@@ -43,7 +43,7 @@ def tell_story(folder: Path) -> str:
 
 def _table(decision: Mapping[str, Any]) -> list[str]:
     rows = [("baseline", decision["baseline"]), ("tuned", decision["tuned"])]
-    rows += [(f"deployed {quant}", result) for quant, result in decision["deployed"].items()]
+    rows += [(f"GGUF {quant}", result) for quant, result in decision["deployed"].items()]
     lines = [f"{'':18}{'valid JSON':>12}{'right label':>13}{'items':>8}"]
     lines += [
         f"{name:18}{100 * r['valid_json']:>10.1f} %{100 * r['label_accuracy']:>11.1f} %{r['n']:>8}" for name, r in rows
@@ -61,11 +61,12 @@ def _learned(run_dir: RunDir) -> list[str]:
     training = read_json(run_dir.stage("train").path / "training.json")
     rows, audit = report["rows"], report["token_audit"]
     largest = report["split_proof"]["largest"]
-    similar = f"largest similarity across splits {largest['similarity']:.2f}" if largest else "nothing similar"
+    similar = f"largest similarity between splits {largest['similarity']:.2f}" if largest else "nothing similar"
+    splits = f"checked on {rows['valid']}, tested on {rows['test']}"
     first, last = training["first_loss"], training["last_loss"]
     return [
         f"learned from   {rows['train']} examples ({audit['trained_tokens']} trained tokens, "
-        f"{100 * audit['trained_share']:.0f} % of all), checked on {rows['valid']}, tested on {rows['test']}; {similar}",
+        f"{100 * audit['trained_share']:.0f} % of all), {splits}; {similar}",
         f"training       {training['steps']} steps on {training['device']}"
         + (f", loss {first:.2f} to {last:.2f}" if first is not None else "")
         + f", {training['trainable_parameters']:,} adapter weights",
@@ -116,10 +117,11 @@ def _short(text: str) -> str:
 
 def _where(run_dir: RunDir, decision: Mapping[str, Any]) -> list[str]:
     export = run_dir.stage("export").path
-    gguf = next((p for quant in decision["deployed"] for p in sorted(export.glob(f"*-{quant}.gguf"))), export)
+    deployed = read_json(run_dir.stage("verify").path / "ladder.json")["deploy"]
+    gguf = next(iter(sorted(export.glob(f"*-{deployed}.gguf"))), export)
     lines = [
         f"adapter        {run_dir.stage('train').path / 'adapter'}",
-        f"GGUF           {gguf}",
+        f"to deploy      {gguf}",
         f"evidence       {run_dir.stage('decide').path / 'decision.md'}",
     ]
     after = f"holdfast serve {run_dir.path}" if decision["verdict"] == "keep" else f"read {lines[-1].split()[-1]}"
@@ -149,6 +151,7 @@ def render_comparison(document: Mapping[str, Any]) -> str:
         )
     lines.append(
         f"difference {100 * d['estimate']:+.1f} points ({100 * d['low']:+.1f} to {100 * d['high']:+.1f}), "
-        f"{comparison['wins']} won, {comparison['losses']} lost, p = {comparison['p_value']:.2g}; tuned = {document['file']}"
+        f"{comparison['wins']} won, {comparison['losses']} lost, p = {comparison['p_value']:.2g}; "
+        f"tuned = {document['file']}"
     )
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Look at data before anything is trained: `validate` and `preview`."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -48,10 +49,10 @@ def preview(config_file: Path, run_dir: Path | None, overrides: list[str], count
     run_pipeline(config, RunDir(folder), console, until="prepare")
     examples = read_examples(RunDir(folder).stage("prepare").path / "train.jsonl")[:count]
     tokenizer = models.load_tokenizer(models.find_base_model(config.base_model))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for example in examples:
         tokens = models.encode_example(tokenizer, example.messages)
-        pieces = [tokenizer.decode([token]) for token in tokens.input_ids]
+        pieces = [str(tokenizer.decode([token])) for token in tokens.input_ids]
         trained = [label != models.NOT_TRAINED for label in tokens.labels]
         rows.append({"source": example.source, "tokens": pieces, "trained": trained})
         if not console.as_json:
@@ -70,6 +71,4 @@ def _coloured(pieces: list[str], trained: list[bool]) -> Text:
     text = Text()
     for piece, learns in zip(pieces, trained, strict=True):
         text.append(piece, style="green underline" if learns else "dim")
-        if learns and piece.strip() != piece:
-            continue
     return text

@@ -38,6 +38,7 @@ def init(directory: Path, console: Console) -> int:
     for path in files:
         shutil.copyfile(path, directory / path.name)
     names = [path.name for path in files]
-    text = f"wrote {', '.join(names)}\nnext: edit {directory / 'holdfast.yaml'}, then: holdfast run -c {directory / 'holdfast.yaml'}"
+    config = directory / "holdfast.yaml"
+    text = f"wrote {', '.join(names)}\nnext: edit {config}, then: holdfast run -c {config}"
     console.result({"directory": str(directory), "files": names}, text)
     return 0

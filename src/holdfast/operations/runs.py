@@ -1,4 +1,4 @@
-"""What can be done with a run: bring it up to date, look at it, check it, measure it on other items, serve it, ask it."""
+"""What can be done with a run: bring it up to date, check it, measure it on other items, serve it, ask it."""
 
 from pathlib import Path
 from typing import Any

@@ -5,13 +5,13 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from holdfast import models
 from holdfast.core.config import TrainConfig
 from holdfast.core.console import Console
 from holdfast.core.errors import Interrupted
-from holdfast.models import NOT_TRAINED, TrainingTokens
+from holdfast.models import NOT_TRAINED, Tokenizer, TrainingTokens
 
 models.go_offline()
 
@@ -26,9 +26,6 @@ from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from holdfast.train.callbacks import StopRequest, Watch, stop_on_signal  # noqa: E402
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 LOGS = "logs"
 
@@ -68,7 +65,7 @@ class Result:
 
 def fine_tune(
     job: Job,
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: Tokenizer,
     train_rows: list[TrainingTokens],
     valid_rows: list[TrainingTokens],
     folder: Path,
@@ -96,14 +93,14 @@ def fine_tune(
 def build_trainer(
     job: Job,
     base: Any,
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: Tokenizer,
     train_rows: list[TrainingTokens],
     valid_rows: list[TrainingTokens],
     folder: Path,
     writer: SummaryWriter,
-) -> SFTTrainer:
+) -> Any:
     """A TRL trainer over rows that we tokenised ourselves, so that what was audited is what is trained."""
-    trainer = SFTTrainer(
+    trainer: Any = SFTTrainer(
         model=base,
         args=build_arguments(job, folder, bool(valid_rows)),
         train_dataset=build_dataset(train_rows),
@@ -176,7 +173,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
     )
 
 
-def summarize(job: Job, trainer: SFTTrainer, rows: list[TrainingTokens], seconds: float) -> dict[str, Any]:
+def summarize(job: Job, trainer: Any, rows: list[TrainingTokens], seconds: float) -> dict[str, Any]:
     """What a reader wants to know about the run."""
     log = trainer.state.log_history
     losses = [entry["loss"] for entry in log if "loss" in entry]
@@ -201,7 +198,7 @@ def summarize(job: Job, trainer: SFTTrainer, rows: list[TrainingTokens], seconds
     }
 
 
-def _total_steps(trainer: SFTTrainer) -> int:
+def _total_steps(trainer: Any) -> int:
     arguments = trainer.args
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
@@ -210,7 +207,7 @@ def _total_steps(trainer: SFTTrainer) -> int:
     return int(-(-steps * arguments.num_train_epochs // 1))
 
 
-def _stop_if_asked(request: StopRequest, trainer: SFTTrainer, console: Console) -> None:
+def _stop_if_asked(request: StopRequest, trainer: Any, console: Console) -> None:
     if request.requested and trainer.state.global_step < trainer.state.max_steps:
         console.say(f"  saved checkpoint-{trainer.state.global_step} before stopping")
         raise Interrupted
