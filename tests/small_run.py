@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,3 +165,24 @@ def leftovers(folder: Path) -> list[str]:
         if "manifest.json" not in names and names:
             found.append(f"{intent.parent.name}: {', '.join(sorted(names))}")
     return found
+
+
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 120) -> bool:
+    """Wait until the condition holds; False when the process ended or the time is over before."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        if process.poll() is not None:
+            return condition()
+        time.sleep(0.005)
+    return False
+
+
+def stop(process: "subprocess.Popen[str]", number: signal.Signals) -> int:
+    """Send a signal and wait for the end; the exit status."""
+    process.send_signal(number)
+    code = process.wait(60)
+    if process.stdout is not None:
+        process.stdout.close()
+    return code

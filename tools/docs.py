@@ -1,8 +1,8 @@
 """Write the reference pages that code already knows, so that they cannot be wrong.
 
-    python tools/docs.py                    write docs/cli.md, docs/errors.md and docs/config.md
-    python tools/docs.py --check            exit 1 when one of them is stale
-    holdfast demo --dir runs | python tools/docs.py --readme    put that output into README.md (standard input)
+python tools/docs.py                    write docs/cli.md, docs/errors.md and docs/config.md
+python tools/docs.py --check            exit 1 when one of them is stale
+holdfast demo --dir runs | python tools/docs.py --readme    put that output into README.md (standard input)
 """
 
 import argparse
@@ -95,8 +95,8 @@ def render_errors() -> str:
         "How it is reached (first line that holds):",
         table,
         "## For scripts",
-        "0 means done; from `run` and `demo` it also means `keep`. 1, 3 and 130 say nothing about the model. After 130, "
-        "after 24 and after a full disk the same command goes on where it stopped.",
+        "0 means done; from `run` and `demo` it also means `keep`. 1, 3 and 130 say nothing about the model. "
+        "After 130, after 24 and after a full disk the same command goes on where it stopped.",
     ])  # fmt: skip
 
 
@@ -105,8 +105,8 @@ def render_config() -> str:
     parts = [
         "# Configuration",
         NOTE,
-        "A run is one YAML file (`holdfast run -c FILE`). `1e-5` is a number and `no` is text (YAML 1.2). An unknown key "
-        "is an error. `--set train.learning_rate=1e-4` wins over the file, the file over the default. "
+        "A run is one YAML file (`holdfast run -c FILE`). `1e-5` is a number and `no` is text (YAML 1.2). An unknown "
+        "key is an error. `--set train.learning_rate=1e-4` wins over the file, the file over the default. "
         "`holdfast config-schema` prints the same as JSON Schema.",
         "## Run",
     ]
@@ -157,9 +157,10 @@ def attribute_texts(model: type[BaseModel]) -> dict[str, str]:
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == model.__name__)
     found = {}
     for field, below in zip(body, body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
-            if isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
-                found[field.target.id] = " ".join(below.value.value.split())
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            text = below.value if isinstance(below, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                found[field.target.id] = " ".join(text.value.split())
     return found
 
 

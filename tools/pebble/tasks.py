@@ -113,7 +113,8 @@ def binary(rng: Rng, maker: TicketMaker) -> Chat:
         rng,
         (
             (
-                "Should we wake the engineer on call? Yes for a core or widespread outage, lost data or a breach.",
+                "Should we wake the engineer on call for this? "
+                "Yes for a core or widespread outage, lost data or a breach.",
                 "yes",
                 "no",
             ),

@@ -25,109 +25,163 @@ class Source(Section):
     """A file of examples. `split` fixes where its rows go; `auto` lets `prepare` split them."""
 
     path: str
+    """A JSONL file."""
     split: Literal["auto", "train", "valid", "test"] = "auto"
+    """Where its rows go; `auto` = `prepare` splits them."""
     format: Literal["auto", "messages", "instruction"] = "auto"
+    """`messages` (chat) or `instruction` (instruction, input, output); `auto` = look at the rows."""
 
 
 class CollectConfig(Section):
     """What to learn from. `system_prompt` is put before every conversation that has none."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
+    """The files to learn from and to be tested on."""
     system_prompt: str = ""
+    """Put before every conversation that has no system turn."""
 
 
 class PrepareConfig(Section):
     """Checks and splits. Sizes between 0 and 1 are shares of the rows, above 1 they are counts."""
 
     contract: str | None = None
+    """The contract file; `null` = rows are not checked against one."""
     val_set_size: Annotated[float, Field(ge=0)] = 0.1
+    """Validation rows to take from rows without a fixed split."""
     test_set_size: Annotated[float, Field(ge=0)] = 0.2
+    """Test rows to take from rows without a fixed split."""
     near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Jaccard similarity from which two rows are near duplicates: kept in one split, refused across train and test."""
     on_too_long: Literal["error", "drop"] = "error"
+    """What to do with a training or validation row longer than `sequence_len`; nothing is ever cut."""
 
 
 class PlanConfig(Section):
     """The card to plan for (`auto` = the one that is there, `cpu`, or a size such as `8GB`) and what to leave free."""
 
     gpu: str = "auto"
+    """The card to plan for."""
     memory_headroom: Fraction = 0.05
+    """Share of the available memory and disk that must stay free."""
 
 
 class TrainConfig(Section):
     """How to train. Names and meanings are those of Axolotl, PEFT and the Hugging Face trainer."""
 
     adapter: Literal["qlora", "lora"] = "qlora"
+    """`qlora` = 4-bit NF4 base model with double quantisation; `lora` = base model in its own precision."""
     lora_r: Positive = 16
+    """Rank of the adapter."""
     lora_alpha: Positive = 32
+    """Scale of the adapter; its effect is `lora_alpha / lora_r`."""
     lora_dropout: Fraction = 0.0
+    """Dropout on the adapter's input."""
     lora_target_linear: bool = True
+    """Adapt every linear layer; `lora_target_modules` is then ignored."""
     lora_target_modules: tuple[str, ...] = ()
+    """Names of the layers to adapt, for example `q_proj`, when `lora_target_linear` is false."""
     micro_batch_size: Positive = 8
+    """Rows in one step; `plan` may lower it and raise the accumulation, so that the product stays."""
     gradient_accumulation_steps: Positive = 1
+    """Micro-batches before one optimiser step."""
     num_epochs: Annotated[float, Field(gt=0)] = 3
+    """How often the training rows are seen."""
     max_steps: int = -1
+    """Stop after that many optimiser steps; wins over `num_epochs` when above 0."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Peak learning rate."""
     lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    """How the learning rate falls after the warm-up."""
     warmup_ratio: Fraction = 0.05
+    """Share of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay of the optimiser."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are clipped to this norm."""
     optimizer: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"] = "adamw_torch"
+    """The 8-bit and paged ones are those of bitsandbytes."""
     sample_packing: bool = True
+    """Fill each row of `sequence_len` tokens with several examples."""
     gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, more time."""
     logging_steps: Positive = 5
+    """Write the loss every so many optimiser steps."""
     save_steps: Positive = 50
+    """Save a checkpoint every so many optimiser steps; a killed run goes on from the newest whole one."""
     save_total_limit: Positive = 2
+    """Checkpoints to keep; never fewer than 2."""
     eval_steps: Positive = 50
+    """Measure the validation loss every so many optimiser steps."""
 
 
 class EvaluateConfig(Section):
     """How answers are made and scored. Decoding is greedy."""
 
     max_new_tokens: Positive = 64
+    """Longest answer, in tokens."""
     batch_size: Positive = 16
+    """Prompts answered at once in transformers; the server takes one at a time."""
 
 
 class ExportConfig(Section):
     """Which GGUF files to write besides F16."""
 
     quantizations: tuple[Quantization, ...] = ("Q4_K_M",)
+    """GGUF files to write besides F16, each measured by `verify`."""
 
 
 class VerifyConfig(Section):
     """Which quantisation is to be deployed, and how much of the tuned score it may lose."""
 
     deploy: Quantization = "Q4_K_M"
+    """The file that `decide` judges and `serve` loads; F16 or one of `export.quantizations`."""
     n_ctx: Positive = 1024
+    """Context of the server for one request, in tokens."""
     threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of the server; 0 = one for each physical core."""
     parity_rows: Positive = 200
+    """Test and training rows whose prompts are compared token by token."""
 
 
 class DecideConfig(Section):
     """The gates. `keep` needs all of them; differences are in points (0.10 = ten points)."""
 
     primary: Metric = "label_accuracy"
+    """The score that baseline and tuned are compared by."""
     minimum_gain: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Gate: points that the tuned model must be above the baseline."""
     minimum_score: Fraction = 0.0
+    """Gate: primary score of the tuned and of the deployed model."""
     minimum_valid_json: Fraction = 0.0
+    """Gate: share of valid JSON of the tuned and of the deployed model."""
     maximum_deployed_loss: Fraction = 0.05
+    """Gate: points of label accuracy that the deployed file may lose against the tuned model."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Significance limit of the exact test; the interval has confidence 1 - alpha."""
 
 
 class ServeConfig(Section):
     """Where the OpenAI-compatible server listens."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; any but this machine's own needs an API key."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """Port to listen on; 0 = any free one."""
     parallel: Positive = 2
+    """Requests answered at once; with more than one, equal requests may get unequal answers."""
 
 
 class RunConfig(Section):
     """A whole run. Paths are relative to the configuration file."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    """Name of the run, its folder and its GGUF files."""
     base_model: str = "pebble"
+    """`pebble` (bundled), a folder, or a Hub id that is already in the local cache."""
     sequence_len: Positive = 512
+    """Longest training row, in tokens."""
     seed: int = 42
+    """Seed of the split and of training."""
     collect: CollectConfig
     prepare: PrepareConfig = PrepareConfig()
     plan: PlanConfig = PlanConfig()

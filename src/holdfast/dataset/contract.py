@@ -15,22 +15,30 @@ Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 class DatasetContract(BaseModel):
     """Every answer is one strict JSON object whose required fields are non-empty strings.
 
-    instruction: how the first user turn of every row begins. label_field: the field that is scored, if any; `labels`
-    are its values. Lengths are characters: input = the user's words without the instruction, output = the answer.
-    out_of_scope: notes for people, not checked.
+    Lengths are characters: input = the user's words without the instruction, output = the answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     task: Text
+    """Name of the task."""
     instruction: Text
+    """Text that the first user turn of every row begins with."""
     label_field: Text | None = None
+    """The required field that holds the label; `null` = answers have no label."""
     labels: tuple[Text, ...] = ()
+    """Values that the label may have; at least two when there is a `label_field`."""
     required_fields: tuple[Text, ...] = Field(min_length=1)
+    """Fields that every answer must have."""
     allow_other_fields: bool = False
+    """Whether an answer may have fields besides the required ones."""
     max_input_chars: Annotated[int, Field(gt=0)] = 4000
+    """Longest input, without the instruction."""
     max_output_chars: Annotated[int, Field(gt=0)] = 4000
+    """Longest answer."""
     single_turn: bool = True
+    """Whether a row must be one question and one answer."""
     out_of_scope: tuple[str, ...] = ()
+    """What the task leaves out; goes into the model card."""
 
     @model_validator(mode="after")
     def _fields_agree(self) -> "DatasetContract":
