@@ -5,7 +5,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Idle OpenMP threads sleep: spinning makes two busy cores ten times slower.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test check format setup clean
+.PHONY: demo test check format readme-output setup clean
 
 demo: setup
 	$(BIN)/holdfast demo
@@ -23,6 +23,10 @@ check: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Puts what the finished demo prints into README.md.
+readme-output: setup
+	$(BIN)/holdfast demo --dir runs | $(BIN)/python tools/docs.py --readme
 
 setup: .venv/ready
 

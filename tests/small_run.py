@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +105,7 @@ def arguments(*words: str | Path) -> list[str]:
 def holdfast(*words: str | Path, cwd: Path | None = None, timeout: float = 400, **values: str) -> Finished:
     """Run a holdfast command to its end."""
     done = subprocess.run(
-        arguments(*words), cwd=cwd, env=environment(**values), capture_output=True, text=True, timeout=timeout,
+        arguments(*words), cwd=cwd or tempfile.gettempdir(), env=environment(**values), capture_output=True, text=True, timeout=timeout,
         check=False,
     )  # fmt: skip
     return Finished(done.returncode, done.stdout, done.stderr)

@@ -78,7 +78,10 @@ def find_base_model(name: str) -> Path:
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         missing.append("*.safetensors" + (" (pickled .bin weights are refused: they can run code)" if pickled else ""))
     if missing:
-        raise ModelError(f"{folder} is not a usable model folder: no {', no '.join(missing)}")
+        raise ModelError(
+            f"{folder} is not a usable model folder: no {', no '.join(missing)}",
+            hint="copy what is missing into that folder, or fetch the whole model again: holdfast fetch MODEL --to DIR",
+        )
     return folder
 
 

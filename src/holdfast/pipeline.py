@@ -19,7 +19,7 @@ from holdfast.core.console import Console
 from holdfast.core.context import StageContext
 from holdfast.core.digest import digest_file
 from holdfast.core.environment import describe_environment
-from holdfast.core.errors import IntegrityError, UsageError
+from holdfast.core.errors import IntegrityError, UsageError, full_disk_named
 from holdfast.core.manifest import (
     Manifest,
     describe_products,
@@ -109,7 +109,7 @@ def run_pipeline(
     """Bring a run up to date, stage by stage. Raises what the stages raise; what was finished stays finished."""
     wanted = _stages_until(until)
     forced = _stages_from(redo_from)
-    with run_dir.lock():
+    with full_disk_named(run_dir.path), run_dir.lock():
         run_dir.write_config(config)
         run_dir.journal("run", until=until, redo_from=redo_from)
         outcomes = [_bring_up_to_date(stage, config, run_dir, console, stage.name in forced) for stage in wanted]

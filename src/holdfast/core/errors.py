@@ -23,7 +23,8 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 EXIT_BUG = 3
@@ -100,16 +101,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 # safetensors and torch report a full disk with exceptions and words of their own, not with OSError.
-DISK_FULL_WORDS = ("No space left on device", "PytorchStreamWriter failed writing", "os error 28")
+DISK_FULL_WORDS = (
+    "No space left on device", "os error 28", "PytorchStreamWriter failed writing", "basic_ios::clear: iostream error",
+    "unexpected pos",
+)  # fmt: skip
 
 
-def disk_full_error(error: BaseException) -> StageError | None:
-    """The StageError for "no space left on device", or None when `error` is something else."""
+def disk_full_error(error: BaseException, folder: Path | None = None) -> StageError | None:
+    """The StageError for "no space left on device", or None when `error` is something else.
+
+    folder: where the writing was, for errors that do not name their file; default: the current folder.
+    """
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if not full and not any(words in str(error) for words in DISK_FULL_WORDS):
         return None
     name = getattr(error, "filename", None)
-    where = Path(str(name)) if name else Path.cwd()
+    where = Path(str(name)) if name else folder or Path.cwd()
     folder = next((p for p in (where, *where.parents) if p.exists()), Path("/"))
     stat = os.statvfs(folder)
     free = stat.f_bavail * stat.f_frsize
@@ -120,8 +127,20 @@ def disk_full_error(error: BaseException) -> StageError | None:
     )
 
 
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Around work in `folder`: a full disk becomes a StageError that names it, whatever library met it."""
+    try:
+        yield
+    except Exception as error:
+        full = disk_full_error(error, folder)
+        if full is None:
+            raise
+        raise full from error
+
+
 def guard(command: Callable[[], int], *, as_json: bool = False) -> int:
-    """Run `command` and turn every outcome into an exit code. The only `except Exception` of the project."""
+    """Run `command` and turn every outcome into an exit code. Only this file says `except Exception`."""
     try:
         return command()
     except KeyboardInterrupt:

@@ -26,6 +26,7 @@ from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from holdfast.train.callbacks import StopRequest, Watch, stop_on_signal  # noqa: E402
+from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
 
 LOGS = "logs"
 
@@ -84,7 +85,10 @@ def fine_tune(
         trainer = build_trainer(job, base, tokenizer, train_rows, valid_rows, folder, writer)
         with console.progress("training", _total_steps(trainer)) as bar:
             trainer.add_callback(Watch(bar, request))
-            trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+            try:
+                trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+            finally:  # a checkpoint that a full disk cut off would keep the disk full
+                newest_whole_checkpoint(folder)
     _stop_if_asked(request, trainer, console)
     log = trainer.state.log_history
     return Result(trainer.model, log, summarize(job, trainer, train_rows, time.monotonic() - started))
