@@ -1,7 +1,6 @@
 """The one door to Hugging Face: find, load, render chat, generate. Always offline, always safetensors.
 
-`torch`, `transformers`, `peft` and `bitsandbytes` are imported inside functions: they take seconds, and
-`holdfast --help` must not pay for them.
+The heavy libraries are imported inside functions: they take seconds, and `holdfast --help` must not pay for them.
 """
 
 import json
@@ -110,10 +109,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Load a fast tokenizer that has a chat template and a padding token that is not its end token.
-
-    Raises ModelError when there is no chat template.
-    """
+    """Load a fast tokenizer with a chat template (else ModelError) and a padding token that is not its end token."""
     go_offline()
     from transformers import AutoTokenizer
 
@@ -256,11 +252,7 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
 
 
 def _keep_weights_as_they_are(model: Model) -> None:
-    """Stop bitsandbytes from repacking 4-bit weights for a bf16 kernel at the first evaluation on some processors.
-
-    Seen in bitsandbytes 0.50.2 (nn/modules.py, Linear4bit.forward): after it, training fails or goes on with other
-    arithmetic, so that an interrupted run is not the uninterrupted one.
-    """
+    """Stop bitsandbytes 0.50.2 (Linear4bit.forward) from repacking 4-bit weights: it breaks training (docs/log.md)."""
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False

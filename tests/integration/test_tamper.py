@@ -1,0 +1,168 @@
+"""One changed byte in any product: `check` names the file, `run` rebuilds its stage, `serve` refuses it."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from holdfast.core.digest import digest_tree
+from holdfast.core.manifest import read_manifest
+from holdfast.pipeline import STAGES
+from small_run import SmallRun, holdfast
+
+NAMES = [stage.name for stage in STAGES]
+KINDS = {
+    "collect": ["examples.jsonl", "collect.json"],
+    "prepare": ["train.jsonl", "valid.jsonl", "test.jsonl", "task.json", "lengths.json", "report.json"],
+    "plan": ["plan.json", "settings.json"],
+    "baseline": ["samples.jsonl", "results.json"],
+    "train": ["adapter/adapter_model.safetensors", "adapter/adapter_config.json", "trainer_log.jsonl", "training.json",
+              "checkpoint-12/optimizer.pt"],
+    "evaluate": ["samples.jsonl", "results.json", "comparison.json"],
+    "export": ["merged/model.safetensors", "small-F16.gguf", "small-Q4_K_M.gguf", "Modelfile", "README.md",
+               "export.json", "SHA256SUMS"],
+    "verify": ["ladder.json", "parity.json", "samples-F16.jsonl", "samples-Q4_K_M.jsonl"],
+    "decide": ["decision.json", "decision.md"],
+}  # fmt: skip
+# Stages whose products name times or seconds, so that what comes after is done anew.
+REBUILT = {
+    "collect": "examples.jsonl", "prepare": "test.jsonl", "plan": "settings.json", "baseline": "samples.jsonl",
+    "evaluate": "comparison.json", "decide": "decision.json",
+}  # fmt: skip
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+
+
+def stage_folder(run: SmallRun, stage: str) -> Path:
+    return run.folder / f"{NAMES.index(stage) + 1:02d}-{stage}"
+
+
+def test_one_flipped_byte_in_every_kind_of_product_is_named_by_check(copied: SmallRun) -> None:
+    files = [stage_folder(copied, stage) / name for stage, names in KINDS.items() for name in names]
+    before = holdfast("check", copied.folder, "--json")
+    assert before.code == 0, before.err
+    for path in files:
+        flip(path)
+    done = holdfast("check", copied.folder)
+    assert done.code == 22, done.err
+    assert f"{len(files)} files are not what the manifests say" in done.err
+    for path in files:
+        assert f"{path}: changed" in done.err
+    assert "next: holdfast run -c FILE" in done.err
+
+
+def test_every_kind_of_product_is_tried_above(small: SmallRun) -> None:
+    for stage in NAMES:
+        manifest = read_manifest(stage_folder(small, stage))
+        assert manifest is not None
+        assert set(KINDS[stage]) <= set(manifest.products), stage
+        kinds = {Path(name).suffix for name in KINDS[stage]}
+        ignored = {".jinja", ".pth", ".bin", ".pt", ".0"}  # inside checkpoints, logs and merged/
+        assert {Path(name).suffix for name in manifest.products} - kinds - ignored == set(), stage
+
+
+def test_a_missing_and_an_added_file_are_named_by_check(copied: SmallRun) -> None:
+    (stage_folder(copied, "verify") / "parity.json").unlink()
+    (stage_folder(copied, "export") / "more.gguf").write_bytes(b"GGUF")
+    done = holdfast("check", copied.folder)
+    assert done.code == 22, done.err
+    assert "08-verify/parity.json: missing" in done.err
+    assert "07-export/more.gguf: unexpected" in done.err
+
+
+def test_a_damaged_manifest_is_named_by_check_and_its_stage_rebuilt(copied: SmallRun) -> None:
+    manifest = stage_folder(copied, "collect") / "manifest.json"
+    manifest.write_text(manifest.read_text()[:-20])
+    done = holdfast("check", copied.folder)
+    assert done.code == 22, done.err
+    assert str(manifest) in done.err
+    done = holdfast(*copied.command("--json"))
+    assert done.code == 0, done.err
+    actions = json.loads(done.out)["stages"]
+    assert [stage for stage, action in actions.items() if action != "skipped"] == ["collect"]
+    assert holdfast("check", copied.folder).code == 0
+
+
+@pytest.mark.parametrize("stage", list(REBUILT))
+def test_run_rebuilds_exactly_the_damaged_stage_when_its_products_come_out_the_same(
+    stage: str, copied: SmallRun
+) -> None:
+    path = stage_folder(copied, stage) / REBUILT[stage]
+    original = path.read_bytes()
+    flip(path)
+    done = holdfast(*copied.command("--json"))
+    assert done.code == 0, done.err
+    actions = json.loads(done.out)["stages"]
+    assert [name for name, action in actions.items() if action != "skipped"] == [stage], done.err
+    assert f"{REBUILT[stage]} is changed" in done.err
+    assert path.read_bytes() == original
+    assert holdfast("check", copied.folder).code == 0
+
+
+@pytest.mark.parametrize(("stage", "name"), [("train", "adapter/adapter_model.safetensors"),
+                                             ("export", "small-Q4_K_M.gguf")])  # fmt: skip
+def test_run_rebuilds_a_damaged_heavy_stage_and_what_it_changes(stage: str, name: str, copied: SmallRun) -> None:
+    folder = stage_folder(copied, stage)
+    before = read_manifest(folder)
+    flip(folder / name)
+    done = holdfast(*copied.command("--json"))
+    assert done.code == 0, done.err
+    ran = [found for found, action in json.loads(done.out)["stages"].items() if action != "skipped"]
+    after = read_manifest(folder)
+    assert before is not None and after is not None
+    assert after.products[name] == before.products[name], "the same product once more"
+    later = [found for found in NAMES[NAMES.index(stage) + 1 :] if changed_inputs(copied, found, before.products, stage)]
+    assert ran == [stage, *later] if not later else ran[0] == stage
+    assert set(ran) <= set(NAMES[NAMES.index(stage) :])
+    assert holdfast("check", copied.folder).code == 0
+
+
+def changed_inputs(run: SmallRun, stage: str, before: object, rebuilt: str) -> bool:
+    """Whether a later stage uses a product of the rebuilt one that came out otherwise."""
+    manifest, now = read_manifest(stage_folder(run, stage)), digest_tree(stage_folder(run, rebuilt))
+    assert manifest is not None and isinstance(before, dict)
+    used = [name.removeprefix(f"{rebuilt}/") for name in manifest.materials if name.startswith(f"{rebuilt}/")]
+    return any(before[name].digest != now[name] for name in used if name in before)
+
+
+def test_an_older_adapter_put_back_with_its_own_manifest_is_still_noticed(copied: SmallRun, tmp_path: Path) -> None:
+    """Every file of the stage is what its manifest says; only the stages after it know better."""
+    run = copied
+    done = holdfast("train", "-c", run.config, "--run-dir", run.folder, "--set", "train.learning_rate=5e-3")
+    assert done.code == 0, done.err
+    done = holdfast("check", run.folder)
+    assert done.code == 22, done.err
+    assert "06-evaluate: was made from another train/adapter/adapter_model.safetensors" in done.err
+
+
+@pytest.mark.parametrize("verb", ["serve", "ask"])
+def test_a_tampered_gguf_is_not_served(verb: str, copied: SmallRun) -> None:
+    gguf = stage_folder(copied, "export") / "small-Q4_K_M.gguf"
+    flip(gguf)
+    done = holdfast(verb, copied.folder, *(["--port", "0"] if verb == "serve" else ["Nobody can log in."]))
+    assert done.code == 22, done.err
+    assert f"{gguf} is not the file that was measured" in done.err
+    assert done.out == ""
+
+
+def test_a_verdict_written_by_hand_is_not_believed(copied: SmallRun) -> None:
+    decision = stage_folder(copied, "decide") / "decision.json"
+    decision.write_text(decision.read_text().replace('"iterate"', '"keep"') + " ")
+    done = holdfast("serve", copied.folder, "--port", "0")
+    assert done.code == 22, done.err
+    assert "decision.json is not what the stage wrote" in done.err
+
+
+def test_a_tampered_adapter_is_not_measured(copied: SmallRun) -> None:
+    flip(stage_folder(copied, "train") / "adapter" / "adapter_model.safetensors")
+    done = holdfast("eval", copied.folder, "--data", copied.config.parent / "test.jsonl")
+    assert done.code == 22, done.err
+    assert "adapter/adapter_model.safetensors: changed" in done.err
