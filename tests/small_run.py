@@ -105,8 +105,8 @@ def arguments(*words: str | Path) -> list[str]:
 def holdfast(*words: str | Path, cwd: Path | None = None, timeout: float = 400, **values: str) -> Finished:
     """Run a holdfast command to its end."""
     done = subprocess.run(
-        arguments(*words), cwd=cwd or tempfile.gettempdir(), env=environment(**values), capture_output=True, text=True, timeout=timeout,
-        check=False,
+        arguments(*words), cwd=cwd or tempfile.gettempdir(), env=environment(**values), capture_output=True,
+        text=True, timeout=timeout, check=False,
     )  # fmt: skip
     return Finished(done.returncode, done.stdout, done.stderr)
 

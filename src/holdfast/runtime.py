@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from holdfast.core.errors import ServerError
+from holdfast.core.loopback import bring_loopback_up
 from holdfast.core.records import Message
 
 START_SECONDS = 300.0
@@ -204,6 +205,7 @@ def start_server(
     that what was hashed is what is loaded. Raises ServerError: port taken, bad file (with the log), time-out.
     """
     _check_gguf(gguf, descriptor)
+    bring_loopback_up()
     if port:
         _check_port(host, port)
     binary = shutil.which("llama-server")

@@ -114,11 +114,16 @@ def build_trainer(
         callbacks=[TensorBoardCallback(writer)],
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.create_model_card = _write_no_card  # TRL's says "a fine-tuned version of None"; export writes ours
     for parameter in trainer.model.parameters():
         # TRL makes adapter weights of a quantised base bf16, but a resumed run has them in fp32: unequal runs.
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return trainer
+
+
+def _write_no_card(*arguments: Any, **named: Any) -> None:
+    return None
 
 
 def build_dataset(rows: list[TrainingTokens]) -> Dataset:
