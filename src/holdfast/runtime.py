@@ -220,9 +220,8 @@ def start_server(
         [sys.executable, "-P", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0,
         start_new_session=True, pass_fds=() if descriptor is None else (descriptor,),
     )  # fmt: skip
-    server = LlamaServer(
-        process, log, api_key=api_key, parallel=parallel, backend="llama-server" if binary else "xllamacpp"
-    )
+    backend = "llama-server" if binary else "xllamacpp"
+    server = LlamaServer(process, log, api_key=api_key, parallel=parallel, backend=backend)
     try:
         _await_health(server, settings, gguf, start_seconds)
     except BaseException:
@@ -265,9 +264,8 @@ def _check_gguf(gguf: Path, descriptor: int | None) -> None:
         else:
             magic = os.pread(descriptor, 4, 0)
     except OSError as error:
-        raise ServerError(
-            f"{gguf} cannot be read: {error.strerror}", hint="holdfast export -c FILE writes the GGUF files of a run"
-        ) from None
+        hint = "holdfast export -c FILE writes the GGUF files of a run"
+        raise ServerError(f"{gguf} cannot be read: {error.strerror}", hint=hint) from None
     if magic != b"GGUF":
         raise ServerError(f"{gguf} is not a GGUF file: it begins with {magic!r}, expected b'GGUF'")
 

@@ -64,7 +64,11 @@ def test_there_are_enough_rows_in_both_formats(divided: Divided, examples: list[
     assert counts["train"] >= 320
     assert counts["valid"] >= 40
     assert counts["test"] >= 100
-    assert {e.source.split(":")[0] for e in examples if e.split == "train"} == {"train.jsonl", "train_chat.jsonl"}
+    assert {e.source.split(":")[0] for e in examples if e.split == "train"} == {
+        "train.jsonl",
+        "train_chat.jsonl",
+        "train_long.jsonl",
+    }
 
 
 def test_the_test_labels_are_balanced_and_many_are_borderline(divided: Divided, contract: DatasetContract) -> None:
