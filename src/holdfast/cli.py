@@ -60,7 +60,10 @@ def demo(
 
 
 @app.command()
-def init(directory: Annotated[Path, typer.Argument(metavar="DIR")], as_json: Json = False) -> None:
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder, made when it is not there.")],
+    as_json: Json = False,
+) -> None:
     """Write an example configuration, contract and data to start from."""
     from holdfast.operations.demo import init as operation
 

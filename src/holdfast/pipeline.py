@@ -8,7 +8,8 @@ first, the manifest last. Stages never see each other: they meet in the run fold
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from holdfast.core.console import Console
 from holdfast.core.context import StageContext
 from holdfast.core.digest import digest_file
 from holdfast.core.environment import describe_environment
-from holdfast.core.errors import IntegrityError, UsageError, full_disk_named
+from holdfast.core.errors import IntegrityError, Interrupted, UsageError, full_disk_named
 from holdfast.core.manifest import (
     Manifest,
     describe_products,
@@ -109,12 +110,23 @@ def run_pipeline(
     """Bring a run up to date, stage by stage. Raises what the stages raise; what was finished stays finished."""
     wanted = _stages_until(until)
     forced = _stages_from(redo_from)
-    with full_disk_named(run_dir.path), run_dir.lock():
+    with full_disk_named(run_dir.path), run_dir.lock(), _interrupted_redo(redo_from):
         run_dir.write_config(config)
         run_dir.journal("run", until=until, redo_from=redo_from)
         outcomes = [_bring_up_to_date(stage, config, run_dir, console, stage.name in forced) for stage in wanted]
         run_dir.journal("done", stages={o.stage: o.action for o in outcomes})
     return outcomes
+
+
+@contextmanager
+def _interrupted_redo(redo_from: str | None) -> Iterator[None]:
+    """`--from` begins anew each time it is given: whoever repeats an interrupted command must leave it out."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if redo_from is None:
+            raise
+        raise Interrupted("interrupted. The same command without --from goes on where this one stopped.") from None
 
 
 def _bring_up_to_date(stage: Stage, config: RunConfig, run_dir: RunDir, console: Console, force: bool) -> Outcome:

@@ -1,6 +1,7 @@
 """The command line: fast to start, help everywhere, one JSON document on stdout, `eval` on every kind of row."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -9,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from small_run import INSTRUCTION, ROOT, SmallRun, environment, holdfast, ticket_rows, write_jsonl, write_small
+from small_run import (
+    INSTRUCTION,
+    ROOT,
+    SmallRun,
+    arguments,
+    environment,
+    holdfast,
+    ticket_rows,
+    write_jsonl,
+    write_small,
+)  # fmt: skip
 
 VERBS = ("demo", "init", "doctor", "config-schema", "run", "prepare", "train", "evaluate", "export", "verify", "decide",
          "validate", "preview", "plan", "eval", "status", "check", "serve", "ask", "fetch")  # fmt: skip
@@ -119,6 +130,18 @@ def test_verbs_without_a_run_print_one_document(small: SmallRun) -> None:
     done = holdfast("doctor", "--json")
     assert done.code in (0, 1)
     assert json.loads(done.out)["findings"]["python"] is True
+
+
+def test_a_plan_that_does_not_fit_is_one_document_and_exit_21(small: SmallRun) -> None:
+    document = only_document("plan", "--model", "pebble", "--gpu", "0.5GB", "--json", code=21)
+    assert (document["fits"], document["exit_code"]) == (False, 21)
+    assert document["problem"]["next"]
+
+
+def test_a_reader_of_a_pipe_may_go_away(small: SmallRun) -> None:
+    command = f"{shlex.join(arguments('config-schema'))} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), check=False)
+    assert done.stderr == ""
 
 
 def test_an_error_is_one_document_too(small: SmallRun) -> None:

@@ -8,7 +8,7 @@ import pytest
 from holdfast import pipeline
 from holdfast.core.config import RunConfig, load_config
 from holdfast.core.context import StageContext
-from holdfast.core.errors import LockedError, ModelError, UsageError
+from holdfast.core.errors import Interrupted, LockedError, ModelError, UsageError
 from holdfast.core.manifest import MANIFEST, read_manifest
 from holdfast.core.records import read_jsonl
 from holdfast.core.rundir import STAGE_NAMES, RunDir
@@ -228,3 +228,26 @@ def test_every_stage_uses_only_earlier_stages_and_known_settings(config: RunConf
 
 def test_a_single_key_of_a_section_can_be_selected(config: RunConfig) -> None:
     assert select_config(config, ("train.adapter", "seed")) == {"train.adapter": "qlora", "seed": 42}
+
+
+def test_a_run_of_a_newer_holdfast_is_left_as_it_is(toy: Toy, config: RunConfig, folder: Path) -> None:
+    run_toy(config, folder)
+    path = folder / "02-prepare" / MANIFEST
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    before = products(folder)
+    with pytest.raises(UsageError, match="newer holdfast"):
+        run_toy(config, folder)
+    assert products(folder) == before
+
+
+def test_an_interrupted_redo_says_how_to_go_on(toy: Toy, config: RunConfig, folder: Path) -> None:
+    def interrupt(step: str, context: StageContext) -> None:
+        if step == "prepare.2":
+            raise KeyboardInterrupt
+
+    run_toy(config, folder)
+    toy.fail = interrupt
+    with pytest.raises(Interrupted, match="without --from goes on"):
+        run_toy(config, folder, redo_from="prepare")
+    toy.fail = lambda step, context: None
+    assert actions(config, folder) == ["skipped", "resumed", "skipped"]

@@ -18,7 +18,7 @@ from packing import LONGEST
 
 CARD = """---
 language: en
-license: see repository
+license: apache-2.0
 pipeline_tag: text-generation
 ---
 <!-- Rendered by tools/pebble/card.py; edit that, not this. -->

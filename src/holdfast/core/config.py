@@ -18,7 +18,7 @@ Metric = Literal["label_accuracy", "valid_json"]
 class Section(BaseModel):
     """Frozen, and a key that is not known is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Source(Section):

@@ -127,6 +127,14 @@ def disk_full_error(error: BaseException, folder: Path | None = None) -> StageEr
     )
 
 
+def _denied_error(error: BaseException) -> HoldfastError | None:
+    """The error for a file that may not be read or written, or None when `error` is something else."""
+    if not isinstance(error, OSError) or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return None
+    where = error.filename if error.filename is not None else "a file (it is not named)"
+    return HoldfastError(f"{where}: {error.strerror}", hint="`ls -ld` it; --run-dir puts a run somewhere else")
+
+
 @contextmanager
 def full_disk_named(folder: Path) -> Iterator[None]:
     """Around work in `folder`: a full disk becomes a StageError that names it, whatever library met it."""
@@ -143,17 +151,22 @@ def guard(command: Callable[[], int], *, as_json: bool = False) -> int:
     """Run `command` and turn every outcome into an exit code. Only this file says `except Exception`."""
     try:
         return command()
-    except KeyboardInterrupt:
-        _say("interrupted. The same command goes on where this one stopped.", "", "Interrupted", 130, as_json)
+    except KeyboardInterrupt as stop:
+        text = str(stop) or "interrupted. The same command goes on where this one stopped."
+        _say(text, "", "Interrupted", EXIT_INTERRUPTED, as_json)
         return EXIT_INTERRUPTED
     except HoldfastError as error:
         _say(error.message, error.hint, type(error).__name__, error.exit_code, as_json)
         return error.exit_code
     except Exception as error:
         full = disk_full_error(error)
-        if full is not None:
-            _say(full.message, full.hint, "StageError", full.exit_code, as_json)
-            return full.exit_code
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe has gone: `holdfast status RUN | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return HoldfastError.exit_code
+        expected = full or _denied_error(error)
+        if expected is not None:
+            _say(expected.message, expected.hint, type(expected).__name__, expected.exit_code, as_json)
+            return expected.exit_code
         log = _save_crash_log()
         message = f"this is a bug in holdfast: {type(error).__name__}: {error}"
         _say(message, f"please report it with the log {log}", "Bug", EXIT_BUG, as_json)

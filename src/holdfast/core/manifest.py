@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from holdfast.core.digest import canonical_json, digest_document, digest_tree
-from holdfast.core.errors import IntegrityError
+from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.files import atomic_write
 
 SCHEMA_VERSION: Final = 1
@@ -86,7 +86,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a finished stage, or None when the stage did not finish.
 
-    Raises IntegrityError when there is one that cannot be understood.
+    Raises IntegrityError when there is one that cannot be understood, UsageError when a newer holdfast wrote it.
     """
     path = folder / MANIFEST
     if not path.exists():
@@ -94,8 +94,11 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         document = json.loads(path.read_bytes())
         version = document.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise IntegrityError(f"{path} has schema_version {version}; this holdfast reads {SCHEMA_VERSION}")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise UsageError(
+                f"{path} was written by a newer holdfast: schema_version {version}, this one reads {SCHEMA_VERSION}",
+                hint="use that holdfast, or another folder with --run-dir; nothing was changed",
+            )
         return Manifest.model_validate(document)
     except (ValueError, AttributeError, RecursionError, ValidationError):
         raise IntegrityError(f"{path} is damaged", hint="holdfast run -c FILE rebuilds the stage") from None

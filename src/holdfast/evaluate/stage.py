@@ -67,7 +67,7 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
         score_sample(task, example, reply.text, reply.stopped, reply.tokens)
         for example, reply in zip(examples, replies, strict=True)
     ]
-    results = {**summarize(rows), "seconds": seconds, "quantization": quantization_of(config)}
+    results = {**summarize(rows), "quantization": quantization_of(config)}
     context.out.write_jsonl("samples.jsonl", rows)
     context.out.write_json("results.json", results)
     shares = ", ".join(f"{name} {results[name]:.3f}" for name in ("valid_json", "label_accuracy", "stopped"))

@@ -11,7 +11,7 @@ from holdfast import models
 from holdfast.core.config import CollectConfig, RunConfig, Source, load_config
 from holdfast.core.console import Console
 from holdfast.core.environment import describe_environment
-from holdfast.core.errors import ModelError, UsageError
+from holdfast.core.errors import DoesNotFitError, ModelError, UsageError
 
 
 def doctor(console: Console) -> int:
@@ -46,8 +46,8 @@ def doctor(console: Console) -> int:
 
 
 def plan(config_file: Path | None, model: str | None, gpu: str | None, overrides: list[str], console: Console) -> int:
-    """Print what would fit, without touching data or loading weights. Raises DoesNotFitError (exit 21)."""
-    from holdfast.plan.choose import make_plan, refuse_unfit
+    """Print what would fit, without touching data or loading weights. Exit code 21: it does not."""
+    from holdfast.plan.choose import make_plan
     from holdfast.plan.describe import describe
     from holdfast.plan.hardware import probe
 
@@ -64,9 +64,9 @@ def plan(config_file: Path | None, model: str | None, gpu: str | None, overrides
     if gpu is not None:
         config = config.model_copy(update={"plan": config.plan.model_copy(update={"gpu": gpu})})
     result = make_plan(folder, config, None, probe(Path.cwd()))
-    console.result(result, describe(result))
-    refuse_unfit(result)
-    return 0
+    code = 0 if result["fits"] else DoesNotFitError.exit_code
+    console.result(result | {"exit_code": code}, describe(result))
+    return code
 
 
 def _model_folder(name: str) -> Path:

@@ -28,7 +28,7 @@ def _verdict(plan: Mapping[str, Any]) -> list[str]:
     model, target, settings = plan["base_model"], plan["target"], plan["settings"]
     name = f"{model['name']} ({model['family']}, {model['parameters'] / 1e9:.2f} B parameters) on {target['name']}"
     if not plan["fits"]:
-        return [f"DOES NOT FIT: {name}", *plan["problem"]["message"].splitlines()]
+        return [f"DOES NOT FIT: {name}", *plan["problem"]["message"].splitlines(), f"next: {plan['problem']['next']}"]
     batch = f"micro_batch_size {settings['micro_batch_size']} x {settings['gradient_accumulation_steps']}"
     return [f"FITS: {name}, {batch}, {settings['device']} {settings['dtype']}"]
 

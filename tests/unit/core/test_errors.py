@@ -139,3 +139,20 @@ def test_a_full_disk_exits_1_with_the_space_left(
 def test_other_errors_of_the_system_are_not_a_full_disk() -> None:
     assert disk_full_error(OSError(errno.EACCES, os.strerror(errno.EACCES), "x")) is None
     assert disk_full_error(ValueError("x")) is None
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_file_that_may_not_be_written_is_no_bug(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise OSError(number, os.strerror(number), "/somewhere/run.yaml")
+
+    assert guard(command) == 1
+    assert f"/somewhere/run.yaml: {os.strerror(number)}" in capsys.readouterr().err
+
+
+def test_an_interruption_may_say_how_to_go_on_in_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise Interrupted("stopped; leave out --from")
+
+    assert guard(command) == 130
+    assert capsys.readouterr().err == "holdfast: stopped; leave out --from\n"

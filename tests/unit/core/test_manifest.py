@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.core.digest import digest_bytes
 from holdfast.core.documents import read_json
-from holdfast.core.errors import IntegrityError
+from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.manifest import (
     INTENT,
     MANIFEST,
@@ -79,10 +79,16 @@ def test_a_manifest_that_lacks_a_field_is_damaged(folder: Path, field: str) -> N
         read_manifest(folder)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
-def test_another_schema_version_is_told_apart_from_damage(folder: Path, version: Any) -> None:
+@pytest.mark.parametrize("version", [0, "1", None])
+def test_a_schema_version_that_never_was_is_damage(folder: Path, version: Any) -> None:
     change(folder, schema_version=version)
-    with pytest.raises(IntegrityError, match=f"has schema_version {version}; this holdfast reads 1"):
+    with pytest.raises(IntegrityError, match="is damaged"):
+        read_manifest(folder)
+
+
+def test_a_newer_holdfast_is_told_apart_from_damage_so_that_nothing_is_rebuilt(folder: Path) -> None:
+    change(folder, schema_version=2)
+    with pytest.raises(UsageError, match="newer holdfast: schema_version 2, this one reads 1"):
         read_manifest(folder)
 
 
