@@ -34,9 +34,9 @@ class Rates(NamedTuple):
     covered: float
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def comparison_of(items: int, wins: int, losses: int) -> Comparison:
-    """The real comparison of sample files with these outcomes; equal counts give equal intervals, whatever the order."""
+    """The real comparison of sample files; equal counts give equal intervals, whatever the order."""
     outcomes = [(0, 1)] * wins + [(1, 0)] * losses + [(1, 1)] * (items - wins - losses)
     rows = [
         [{"id": f"{i}", "source": f"test.jsonl:{i}", "scores": {"label_accuracy": pair[side]}} for i, pair in
@@ -49,7 +49,7 @@ def results(share: float) -> dict[str, Any]:
     return {"valid_json": 1.0, "label_accuracy": share, "stopped": 1.0, "n": 1, "confusion": {"a": {"a": 1, "b": 1}}}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def verdict_of(items: int, wins: int, losses: int) -> str:
     before, after = results(0.5), results(0.5 + (wins - losses) / items)
     document = comparison_of(items, wins, losses).document()
