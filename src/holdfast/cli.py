@@ -175,6 +175,19 @@ def evaluate_other(
 
 
 @app.command()
+def compare(
+    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.")],
+    deployed: Annotated[bool, typer.Option("--deployed", help="The deployed files instead of the adapters.")] = False,
+    alpha: Annotated[float, typer.Option("--alpha", help="Chance of a false `better`.", min=1e-6, max=0.5)] = 0.05,
+    as_json: Json = False,
+) -> None:
+    """Rank several runs on the items that all of them answered, corrected for the number of pairs."""
+    from holdfast.operations.compare import compare as operation
+
+    _finish(lambda console: operation(run_folders, console, deployed=deployed, alpha=alpha), as_json)
+
+
+@app.command()
 def status(run_folder: Run, as_json: Json = False) -> None:
     """Which stages are finished, and the verdict."""
     from holdfast.operations.runs import status as operation

@@ -23,7 +23,7 @@ from small_run import (
 )  # fmt: skip
 
 VERBS = ("demo", "init", "doctor", "config-schema", "run", "prepare", "train", "evaluate", "export", "verify", "decide",
-         "validate", "preview", "plan", "eval", "status", "check", "serve", "ask", "fetch")  # fmt: skip
+         "validate", "preview", "plan", "eval", "compare", "status", "check", "serve", "ask", "fetch")  # fmt: skip
 HEAVY = ("torch", "transformers", "numpy", "peft", "trl", "datasets", "scipy", "gguf")
 LIMIT_SECONDS = 0.3
 TRIES = 5
@@ -130,6 +130,13 @@ def test_verbs_without_a_run_print_one_document(small: SmallRun) -> None:
     done = holdfast("doctor", "--json")
     assert done.code in (0, 1)
     assert json.loads(done.out)["findings"]["python"] is True
+
+
+def test_a_run_and_its_copy_cannot_be_told_apart(small: SmallRun, copied: SmallRun) -> None:
+    document = only_document("compare", small.folder, copied.folder, "--json")
+    assert (document["best"], len(document["runs"]), document["pairs"][0]["p_adjusted"]) == (None, 2, 1.0)
+    assert only_document("compare", small.folder, copied.folder, "--deployed", "--json")["deployed"] is True
+    only_document("compare", small.folder, small.folder, "--json", code=2)
 
 
 def test_a_plan_that_does_not_fit_is_one_document_and_exit_21(small: SmallRun) -> None:
