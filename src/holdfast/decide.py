@@ -22,15 +22,11 @@ from typing import Any, Literal
 from holdfast.core.config import DecideConfig
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError
+from holdfast.next_change import FORGOTTEN, ROUNDING, Results, next_changes, percent
 
 Verdict = Literal["keep", "iterate", "discard", "undecidable"]
-Results = Mapping[str, Any]  # results.json, or a rung of ladder.json
 EXIT_CODES: dict[Verdict, int] = {"keep": 0, "iterate": 10, "discard": 11, "undecidable": 12}
 SCORES = ("valid_json", "label_accuracy", "n")
-ROUNDING = 1e-9  # 0.90 - 0.85 is a little more than 0.05
-COLLAPSE_SHARE = 0.6  # of all answers have the same label …
-COLLAPSE_EXCESS = 0.1  # … and at least this much more often than the references
-ENOUGH = 0.9  # share of valid, or self-ended, answers from which the form is learned
 
 
 @dataclass(frozen=True)
@@ -62,14 +58,19 @@ def decide(
     *,
     parity: Mapping[str, Any],
     rungs: Sequence[Results] = (),
+    forgetting: Mapping[str, Any] | None = None,
 ) -> Decision:
-    """Apply the table above. `deployed` is the rung to be served; `rungs` are all rungs, from F16 to the smallest."""
+    """Apply the table above. `deployed` is the rung to be served; `rungs` are all rungs, from F16 to the smallest;
+    `forgetting` is forgetting.json, None when the general set was not asked."""
     results = check_gates(tuned, deployed, comparison, gates, parity)
+    if forgetting is not None:
+        results.append(_forgetting_gate(forgetting, gates))
     verdict, why = _judge(comparison, gates, results)
     reasons = [_describe_difference(baseline, tuned, comparison), why]
     reasons += [_describe_gate(gate) for gate in results if not gate.passed]
     if verdict in ("iterate", "discard"):
         reasons += next_changes(tuned, deployed, rungs, gates, parity)
+        reasons += [FORGOTTEN for gate in results if gate.name == "maximum_forgetting" and not gate.passed]
     elif verdict == "undecidable":
         reasons.append(_more_items(comparison))
     return Decision(verdict, EXIT_CODES[verdict], tuple(reasons), tuple(results))
@@ -93,36 +94,10 @@ def check_gates(
     ]  # fmt: skip
 
 
-def next_changes(
-    tuned: Results, deployed: Results, rungs: Sequence[Results], gates: DecideConfig, parity: Mapping[str, Any]
-) -> list[str]:
-    """The next change to try, from the pattern of the failure; at least one sentence."""
-    changes = []
-    valid, accuracy = tuned["valid_json"], tuned["label_accuracy"]
-    if tuned["stopped"] < ENOUGH:
-        changes.append(
-            f"Only {_percent(tuned['stopped'])} of the answers end by themselves. Next: check in the token audit of "
-            "`prepare` that the end token is trained, and raise evaluate.max_new_tokens if long answers are right."
-        )
-    if valid < max(ENOUGH, gates.minimum_valid_json):
-        changes.append(f"Only {_percent(valid)} of the answers are valid JSON. Next: more epochs (train.num_epochs).")
-    elif collapse := _collapse(tuned["confusion"]):
-        label, share, wanted = collapse
-        changes.append(
-            f"The labels collapse: {label!r} is {_percent(share)} of the answers and {_percent(wanted)} of the "
-            "references. Next: add contrast data, pairs of rows that differ in one fact and in the label."
-        )
-    elif accuracy < max(ENOUGH, gates.minimum_score):
-        confused = _most_confused(tuned["confusion"])
-        changes.append(
-            f"The form is learned ({_percent(valid)} valid JSON), the labels are weak ({_percent(accuracy)} right"
-            f"{confused}). Next: a sharper rubric in instruction and labels, or a larger base model."
-        )
-    if tuned["label_accuracy"] - deployed["label_accuracy"] > gates.maximum_deployed_loss + ROUNDING:
-        changes.append(_losing_rung(tuned, rungs, gates))
-    if parity["identical"] != parity["rows"] or not (parity["bos_ok"] and parity["stop_ok"]):
-        changes.append("Serving does not feed the model the tokens of training. Next: see 08-verify/parity.json.")
-    return changes or ["Next: add training rows like the items that were lost (06-evaluate/comparison.json)."]
+def _forgetting_gate(forgetting: Mapping[str, Any], gates: DecideConfig) -> GateResult:
+    """A loss within the limit passes, and one that chance explains."""
+    loss, limit = forgetting["loss"], gates.maximum_forgetting
+    return GateResult("maximum_forgetting", loss, limit, loss <= limit + ROUNDING or not forgetting["significant"])
 
 
 def run(context: StageContext) -> None:
@@ -143,7 +118,11 @@ def run(context: StageContext) -> None:
             f"ladder.json has the rungs {', '.join(rung['rung'] for rung in rungs)}, but {deploy} is to be deployed",
             hint="holdfast run -c FILE --from verify",
         )
-    decision = decide(baseline, tuned, deployed, comparison, gates, parity=parity, rungs=rungs)
+    lost = inputs["evaluate"] / "forgetting.json"
+    forgetting = _read(lost) if context.config.evaluate.general_probe else None
+    decision = decide(
+        baseline, tuned, deployed, comparison, gates, parity=parity, rungs=rungs, forgetting=forgetting
+    )  # fmt: skip
     document = describe(decision, baseline, tuned, rungs, comparison)
     context.out.write_json("decision.json", document)
     proof = _read(inputs["prepare"] / "report.json").get("split_proof")
@@ -202,7 +181,7 @@ def _fewest_items(alpha: float) -> int:
 def _describe_difference(baseline: Results, tuned: Results, comparison: Mapping[str, Any]) -> str:
     metric, difference = comparison["metric"], comparison["difference"]
     return (
-        f"{metric} went from {_percent(baseline[metric])} to {_percent(tuned[metric])} on {comparison['items']} items: "
+        f"{metric} went from {percent(baseline[metric])} to {percent(tuned[metric])} on {comparison['items']} items: "
         f"{_points(difference['estimate'])} points, {100 * difference['confidence']:g} % interval "
         f"{_points(difference['low'])} to {_points(difference['high'])} ({difference['method']}); "
         f"{comparison['wins']} won, {comparison['losses']} lost, {comparison['ties']} unchanged, "
@@ -212,7 +191,7 @@ def _describe_difference(baseline: Results, tuned: Results, comparison: Mapping[
 
 def _describe_gate(gate: GateResult) -> str:
     word = "at most" if gate.name.startswith("maximum") else "at least"
-    return f"Gate {gate.name} failed: measured {_percent(gate.measured)}, {word} {_percent(gate.limit)} asked for."
+    return f"Gate {gate.name} failed: measured {percent(gate.measured)}, {word} {percent(gate.limit)} asked for."
 
 
 def _more_items(comparison: Mapping[str, Any]) -> str:
@@ -220,50 +199,9 @@ def _more_items(comparison: Mapping[str, Any]) -> str:
     if limits["more_items"]:
         return (
             f"Next: about {limits['more_items']} more test items would decide ({limits['items_needed']} in all, "
-            f"with {_percent(limits['power'])} power if the difference stays as it is)."
+            f"with {percent(limits['power'])} power if the difference stays as it is)."
         )
     return "Next: more test items; too few of these tell the two models apart to say how many."
-
-
-def _losing_rung(tuned: Results, rungs: Sequence[Results], gates: DecideConfig) -> str:
-    """Name the first rung that loses more than it may: F16 means the merge, a later one the quantisation."""
-    limit = tuned["label_accuracy"] - gates.maximum_deployed_loss - ROUNDING
-    at = next((i for i, rung in enumerate(rungs) if rung["label_accuracy"] < limit), None)
-    if at is None:
-        return "The deployed file is weaker than the tuned model. Next: holdfast run -c FILE --from verify."
-    rung = f"{rungs[at]['rung']} ({_percent(rungs[at]['label_accuracy'])})"
-    if at == 0:
-        remedy = "train with train.adapter=lora" if tuned.get("quantization") == "nf4" else "see 07-export/export.json"
-        return (
-            f"The model is good only in transformers ({_percent(tuned['label_accuracy'])}); {rung} is the first rung "
-            f"that loses, so merging or conversion costs it, not quantising. Next: {remedy}."
-        )
-    above = rungs[at - 1]
-    return (
-        f"{above['rung']} still holds {_percent(above['label_accuracy'])}, {rung} is the first rung that loses: "
-        f"quantising costs it. Next: deploy a finer one (verify.deploy={above['rung']})."
-    )
-
-
-def _collapse(confusion: Mapping[str, Mapping[str, int]]) -> tuple[str, float, float] | None:
-    """(label, its share of the answers, its share of the references) when one label swallows the others."""
-    total = sum(sum(given.values()) for given in confusion.values())
-    for label in confusion:
-        share = sum(given.get(label, 0) for given in confusion.values()) / total
-        wanted = sum(confusion[label].values()) / total
-        if share >= COLLAPSE_SHARE and share >= wanted + COLLAPSE_EXCESS:
-            return label, share, wanted
-    return None
-
-
-def _most_confused(confusion: Mapping[str, Mapping[str, int]]) -> str:
-    wrong = [
-        (n, expected, given) for expected, row in confusion.items() for given, n in row.items() if given != expected
-    ]
-    if not wrong:
-        return ""
-    count, expected, given = max(wrong, key=lambda item: item[0])
-    return f"; most often {expected!r} is answered as {given!r}, {count} times"
 
 
 def _at_least(name: str, measured: float, limit: float) -> GateResult:
@@ -272,10 +210,6 @@ def _at_least(name: str, measured: float, limit: float) -> GateResult:
 
 def _at_most(name: str, measured: float, limit: float) -> GateResult:
     return GateResult(name, measured, limit, measured <= limit + ROUNDING)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def _points(share: float) -> str:

@@ -35,6 +35,10 @@ def compared(estimate: float, low: float, high: float, p_value: float, **more: A
     }  # fmt: skip
 
 
+def forgetting(loss: float, *, significant: bool = True) -> dict[str, Any]:
+    return {"baseline": 0.8, "tuned": 0.8 - loss, "n": 48, "loss": loss, "significant": significant}
+
+
 BETTER = compared(0.4, 0.3, 0.5, 1e-9)
 
 
@@ -157,10 +161,24 @@ def test_keep_always_means_evidence(
         assert "Next:" in " ".join(decision.reasons)
 
 
+@pytest.mark.parametrize(
+    ("loss", "significant", "verdict"), [(0.1, True, "keep"), (0.11, True, "iterate"), (0.11, False, "keep")]
+)
+def test_forgetting_more_than_allowed_is_not_kept(loss: float, significant: bool, verdict: str) -> None:
+    line = rung("Q4_K_M", 0.9)
+    decision = decide(
+        results(0.5), results(0.9), line, BETTER, DecideConfig(), parity=PARITY,
+        forgetting=forgetting(loss, significant=significant),
+    )  # fmt: skip
+    assert decision.verdict == verdict
+    assert ("Training cost general abilities" in " ".join(decision.reasons)) == (verdict == "iterate")
+
+
 def make_context(folder: Path, **sections: Any) -> StageContext:
     documents: dict[str, dict[str, Any]] = {
         "baseline": {"results.json": results(0.5)},
-        "evaluate": {"results.json": results(0.9), "comparison.json": {**BETTER, "rows": [{"id": "a"}]}},
+        "evaluate": {"results.json": results(0.9), "comparison.json": {**BETTER, "rows": [{"id": "a"}]},
+                     "forgetting.json": forgetting(0.05)},
         "verify": {"ladder.json": {"rungs": [rung("F16", 0.9), rung("Q4_K_M", 0.88)], "deploy": "Q4_K_M"},
                    "parity.json": PARITY},
         "prepare": {"report.json": {"split_proof": {

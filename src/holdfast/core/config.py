@@ -121,6 +121,8 @@ class EvaluateConfig(Section):
     """Longest answer, in tokens."""
     batch_size: Positive = 16
     """Prompts answered at once in transformers; the server takes one at a time."""
+    general_probe: bool = True
+    """Both models also answer a bundled general set, so that forgetting is seen (`decide.maximum_forgetting`)."""
 
 
 class ExportConfig(Section):
@@ -156,6 +158,8 @@ class DecideConfig(Section):
     """Gate: share of valid JSON of the tuned and of the deployed model."""
     maximum_deployed_loss: Fraction = 0.05
     """Gate: points of label accuracy that the deployed file may lose against the tuned model."""
+    maximum_forgetting: Fraction = 0.1
+    """Gate: points of the general set that training may cost; a loss that is not significant passes."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Significance limit of the exact test; the interval has confidence 1 - alpha."""
 

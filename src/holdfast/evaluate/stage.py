@@ -7,9 +7,12 @@ from typing import Any, Literal
 from holdfast.core.config import RunConfig
 from holdfast.core.context import StageContext
 from holdfast.core.records import read_examples, read_jsonl
+from holdfast.evaluate import forgetting
 from holdfast.evaluate.compare import Comparison, compare_samples, list_items
 from holdfast.evaluate.scorers import score_sample, summarize
 from holdfast.evaluate.tasks import check_items, read_task
+
+GENERAL = "general.jsonl"
 
 
 def run_baseline(context: StageContext) -> None:
@@ -25,12 +28,22 @@ def run_tuned(context: StageContext) -> None:
     the statistics and every item. Raises as `run_baseline`, and IntegrityError when the baseline's items are others.
     """
     tuned = _answer(context, adapter=context.inputs["train"] / "adapter")
-    baseline = [row for _, row in read_jsonl(context.inputs["baseline"] / "samples.jsonl")]
+    baseline = read_rows(context.inputs["baseline"] / "samples.jsonl")
     gates = context.config.decide
     comparison = compare_samples(baseline, tuned, gates.primary, gates.alpha)
     rows = list_items(baseline, tuned, gates.primary)
     context.out.write_json("comparison.json", {**comparison.document(), "rows": rows})
     context.console.say(f"  {describe(comparison)}")
+    if context.config.evaluate.general_probe:
+        before, after = (read_rows(folder / GENERAL) for folder in (context.inputs["baseline"], context.out.path))
+        document = forgetting.measure_forgetting(before, after, gates.alpha)
+        context.out.write_json("forgetting.json", document)
+        context.console.say(f"  {forgetting.describe(document)}")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSONL file of this stage's own making."""
+    return [row for _, row in read_jsonl(path)]
 
 
 def quantization_of(config: RunConfig) -> Literal["nf4", "none"]:
@@ -59,9 +72,10 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     check_items(task, examples)
     folder = models.find_base_model(config.base_model)
     clock = time.monotonic()
-    replies = answer_with_transformers(
-        folder, adapter, quantization_of(config), examples, config.evaluate, console
-    )  # fmt: skip
+    general = forgetting.read_general_items() if config.evaluate.general_probe else []
+    asked = [*examples, *(item.example(task.system_prompt) for item in general)]
+    answers = answer_with_transformers(folder, adapter, quantization_of(config), asked, config.evaluate, console)
+    replies, others = answers[: len(examples)], answers[len(examples) :]
     seconds = round(time.monotonic() - clock, 2)
     rows = [
         score_sample(task, example, reply.text, reply.stopped, reply.tokens)
@@ -70,6 +84,9 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     results = {**summarize(rows), "quantization": quantization_of(config)}
     context.out.write_jsonl("samples.jsonl", rows)
     context.out.write_json("results.json", results)
+    if general:
+        rows_of_general = forgetting.score_general(general, [reply.text for reply in others])
+        context.out.write_jsonl(GENERAL, rows_of_general)
     shares = ", ".join(f"{name} {results[name]:.3f}" for name in ("valid_json", "label_accuracy", "stopped"))
     console.say(f"  {len(rows)} items in {seconds:.1f} s: {shares}")
     return rows

@@ -1,0 +1,93 @@
+"""The next change to try, told from the pattern of a failure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from holdfast.core.config import DecideConfig
+
+Results = Mapping[str, Any]  # results.json, or a rung of ladder.json
+ROUNDING = 1e-9  # 0.90 - 0.85 is a little more than 0.05
+COLLAPSE_SHARE = 0.6  # of all answers have the same label …
+COLLAPSE_EXCESS = 0.1  # … and at least this much more often than the references
+FORGOTTEN = (
+    "Training cost general abilities (06-evaluate/forgetting.json). Next: fewer epochs, a smaller train.lora_r, or "
+    "general rows beside the task's; for a narrow task raise decide.maximum_forgetting."
+)
+ENOUGH = 0.9  # share of valid, or self-ended, answers from which the form is learned
+
+
+def next_changes(
+    tuned: Results, deployed: Results, rungs: Sequence[Results], gates: DecideConfig, parity: Mapping[str, Any]
+) -> list[str]:
+    """The next change to try, from the pattern of the failure; at least one sentence."""
+    changes = []
+    valid, accuracy = tuned["valid_json"], tuned["label_accuracy"]
+    if tuned["stopped"] < ENOUGH:
+        changes.append(
+            f"Only {percent(tuned['stopped'])} of the answers end by themselves. Next: check in the token audit of "
+            "`prepare` that the end token is trained, and raise evaluate.max_new_tokens if long answers are right."
+        )
+    if valid < max(ENOUGH, gates.minimum_valid_json):
+        changes.append(f"Only {percent(valid)} of the answers are valid JSON. Next: more epochs (train.num_epochs).")
+    elif collapse := _collapse(tuned["confusion"]):
+        label, share, wanted = collapse
+        changes.append(
+            f"The labels collapse: {label!r} is {percent(share)} of the answers and {percent(wanted)} of the "
+            "references. Next: add contrast data, pairs of rows that differ in one fact and in the label."
+        )
+    elif accuracy < max(ENOUGH, gates.minimum_score):
+        confused = _most_confused(tuned["confusion"])
+        changes.append(
+            f"The form is learned ({percent(valid)} valid JSON), the labels are weak ({percent(accuracy)} right"
+            f"{confused}). Next: a sharper rubric in instruction and labels, or a larger base model."
+        )
+    if tuned["label_accuracy"] - deployed["label_accuracy"] > gates.maximum_deployed_loss + ROUNDING:
+        changes.append(_losing_rung(tuned, rungs, gates))
+    if parity["identical"] != parity["rows"] or not (parity["bos_ok"] and parity["stop_ok"]):
+        changes.append("Serving does not feed the model the tokens of training. Next: see 08-verify/parity.json.")
+    return changes or ["Next: add training rows like the items that were lost (06-evaluate/comparison.json)."]
+
+
+def _losing_rung(tuned: Results, rungs: Sequence[Results], gates: DecideConfig) -> str:
+    """Name the first rung that loses more than it may: F16 means the merge, a later one the quantisation."""
+    limit = tuned["label_accuracy"] - gates.maximum_deployed_loss - ROUNDING
+    at = next((i for i, rung in enumerate(rungs) if rung["label_accuracy"] < limit), None)
+    if at is None:
+        return "The deployed file is weaker than the tuned model. Next: holdfast run -c FILE --from verify."
+    rung = f"{rungs[at]['rung']} ({percent(rungs[at]['label_accuracy'])})"
+    if at == 0:
+        remedy = "train with train.adapter=lora" if tuned.get("quantization") == "nf4" else "see 07-export/export.json"
+        return (
+            f"The model is good only in transformers ({percent(tuned['label_accuracy'])}); {rung} is the first rung "
+            f"that loses, so merging or conversion costs it, not quantising. Next: {remedy}."
+        )
+    above = rungs[at - 1]
+    return (
+        f"{above['rung']} still holds {percent(above['label_accuracy'])}, {rung} is the first rung that loses: "
+        f"quantising costs it. Next: deploy a finer one (verify.deploy={above['rung']})."
+    )
+
+
+def _collapse(confusion: Mapping[str, Mapping[str, int]]) -> tuple[str, float, float] | None:
+    """(label, its share of the answers, its share of the references) when one label swallows the others."""
+    total = sum(sum(given.values()) for given in confusion.values())
+    for label in confusion:
+        share = sum(given.get(label, 0) for given in confusion.values()) / total
+        wanted = sum(confusion[label].values()) / total
+        if share >= COLLAPSE_SHARE and share >= wanted + COLLAPSE_EXCESS:
+            return label, share, wanted
+    return None
+
+
+def _most_confused(confusion: Mapping[str, Mapping[str, int]]) -> str:
+    wrong = [
+        (n, expected, given) for expected, row in confusion.items() for given, n in row.items() if given != expected
+    ]
+    if not wrong:
+        return ""
+    count, expected, given = max(wrong, key=lambda item: item[0])
+    return f"; most often {expected!r} is answered as {given!r}, {count} times"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
