@@ -43,7 +43,8 @@ train:
   eval_steps: 2
 evaluate: {{max_new_tokens: 16, batch_size: 8}}
 verify: {{n_ctx: 512, parity_rows: 20}}
-decide: {{primary: valid_json, minimum_gain: 0.1, maximum_deployed_loss: 1}}
+decide: {{primary: valid_json, minimum_gain: 0.1, maximum_deployed_loss: 1, maximum_forgetting: 1,
+         minimum_items: 8}}
 """
 CONTRACT = f"""\
 task: small_priority

@@ -2,9 +2,10 @@
 
 | verdict | exit | when (the first that holds; the difference is tuned - baseline of the primary score) |
 |---|---|---|
-| undecidable | 12 | so few items that even winning all of them would give p ≥ alpha |
+| undecidable | 12 | fewer items than minimum_items, or so few that even winning all of them would give p ≥ alpha |
 | discard | 11 | significantly worse (p < alpha, losses > wins), or no better: interval ends below the gain or at 0 |
 | undecidable | 12 | cannot tell: the interval includes 0, or the exact test gives p ≥ alpha |
+| discard | 11 | no better than giving every item the commonest label (undecidable when that is close) |
 | iterate | 10 | better, but a gate failed |
 | keep | 0 | better, and every gate passed |
 
@@ -65,7 +66,7 @@ def decide(
     results = check_gates(tuned, deployed, comparison, gates, parity)
     if forgetting is not None:
         results.append(_forgetting_gate(forgetting, gates))
-    verdict, why = _judge(comparison, gates, results)
+    verdict, why = _judge(comparison, gates, results, tuned)
     reasons = [_describe_difference(baseline, tuned, comparison), why]
     reasons += [_describe_gate(gate) for gate in results if not gate.passed]
     if verdict in ("iterate", "discard"):
@@ -82,7 +83,7 @@ def check_gates(
     """Every gate, passed or not."""
     primary = gates.primary
     same = parity["identical"] / parity["rows"] if parity["rows"] else 0.0
-    return [
+    found = [
         _at_least("minimum_gain", comparison["difference"]["estimate"], gates.minimum_gain),
         _at_least("minimum_score, tuned", tuned[primary], gates.minimum_score),
         _at_least("minimum_score, deployed", deployed[primary], gates.minimum_score),
@@ -92,6 +93,12 @@ def check_gates(
                  gates.maximum_deployed_loss),
         GateResult("token parity", same, 1.0, same == 1.0 and bool(parity["bos_ok"] and parity["stop_ok"])),
     ]  # fmt: skip
+    both = comparison.get("both_valid")
+    if both and both["items"]:
+        lost = -both["difference"]
+        passed = lost <= gates.maximum_label_regression + ROUNDING or both["p_value"] >= gates.alpha
+        found.append(GateResult("maximum_label_regression", lost, gates.maximum_label_regression, passed))
+    return found
 
 
 def _forgetting_gate(forgetting: Mapping[str, Any], gates: DecideConfig) -> GateResult:
@@ -145,7 +152,9 @@ def describe(
     }
 
 
-def _judge(comparison: Mapping[str, Any], gates: DecideConfig, results: Sequence[GateResult]) -> tuple[Verdict, str]:
+def _judge(
+    comparison: Mapping[str, Any], gates: DecideConfig, results: Sequence[GateResult], tuned: Results
+) -> tuple[Verdict, str]:
     n, p_value, difference = comparison["items"], comparison["p_value"], comparison["difference"]
     smallest = min(1.0, 2 * 0.5**n)
     low, high, gain = _points(difference["low"]), _points(difference["high"]), f"{100 * gates.minimum_gain:g}"
@@ -153,6 +162,11 @@ def _judge(comparison: Mapping[str, Any], gates: DecideConfig, results: Sequence
         return "undecidable", (
             f"{n} items are too few: even {n} wins and no loss would give p = {smallest:.2g}, "
             f"and p must be below {gates.alpha:g}; at least {_fewest_items(gates.alpha)} items are needed."
+        )
+    if n < gates.minimum_items:
+        return "undecidable", (
+            f"{n} test items are too few to rely on: at least {gates.minimum_items} are asked for "
+            "(decide.minimum_items)."
         )
     if p_value < gates.alpha and comparison["losses"] > comparison["wins"]:
         return "discard", f"The tuned model is significantly worse (p = {p_value:.2g}, limit {gates.alpha:g})."
@@ -169,9 +183,30 @@ def _judge(comparison: Mapping[str, Any], gates: DecideConfig, results: Sequence
             f"It cannot be told: the interval excludes 0, but the exact test gives p = {p_value:.2g}, "
             f"and p must be below {gates.alpha:g}."
         )
+    if gates.primary == "label_accuracy" and (constant := _no_better_than_constant(tuned, gates)):
+        return constant
     if failed := sum(not gate.passed for gate in results):
         return "iterate", f"The tuned model is better, but {failed} of {len(results)} gates failed."
     return "keep", f"The tuned model is better and all {len(results)} gates passed."
+
+
+def _no_better_than_constant(tuned: Results, gates: DecideConfig) -> tuple[Verdict, str] | None:
+    """A model that learned only the form beats a baseline that has none; so it must also beat the commonest label."""
+    from scipy.stats import binom
+
+    totals = {label: sum(given.values()) for label, given in tuned["confusion"].items()}
+    if len(totals) < 2:
+        return None
+    label, n = max(totals, key=lambda name: totals[name]), sum(totals.values())
+    share, hits = totals[label] / n, sum(given.get(name, 0) for name, given in tuned["confusion"].items())
+    p_value = float(binom.sf(hits - 1, n, share))
+    if p_value < gates.alpha:
+        return None
+    close = hits / n > share + gates.minimum_gain
+    return "undecidable" if close else "discard", (
+        f"Form is learned, labels are not: {percent(hits / n)} right, and answering {label!r} every time would have "
+        f"{percent(share)} (p = {p_value:.2g}, limit {gates.alpha:g})."
+    )
 
 
 def _fewest_items(alpha: float) -> int:

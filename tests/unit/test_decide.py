@@ -65,7 +65,10 @@ def verdict_of(
         (compared(0.04, -0.02, 0.1, 0.2), {}, "undecidable"),
         (compared(0.04, 0.01, 0.09, 0.0625), {}, "undecidable"),  # the interval alone is not enough
         (compared(1.0, 1.0, 1.0, 0.0625, items=5, wins=5, losses=0), {}, "undecidable"),
-        (compared(1.0, 1.0, 1.0, 0.03125, items=6, wins=6, losses=0), {}, "keep"),
+        (compared(1.0, 1.0, 1.0, 0.03125, items=6, wins=6, losses=0), {"minimum_items": 6}, "keep"),
+        (compared(1.0, 1.0, 1.0, 0.03125, items=6, wins=6, losses=0), {}, "undecidable"),
+        (compared(1.0, 1.0, 1.0, 0.0078, items=8, wins=8, losses=0), {}, "undecidable"),
+        (BETTER, {"minimum_items": 121}, "undecidable"),
         (compared(-1.0, -1.0, -1.0, 0.0625, items=5, wins=0, losses=5), {}, "undecidable"),
     ],
 )
@@ -155,10 +158,37 @@ def test_keep_always_means_evidence(
     decision = verdict_of(comparison, tuned=tuned, deployed=deployed, minimum_gain=gain)
     assert decision.exit_code == EXIT_CODES[decision.verdict]
     if decision.verdict == "keep":
-        assert items >= 6 and low > 0 and p_value < 0.05 and estimate >= gain - 1e-9
+        assert items >= 20 and low > 0 and p_value < 0.05 and estimate >= gain - 1e-9
         assert all(gate.passed for gate in decision.gates)
     if decision.verdict in ("iterate", "discard"):
         assert "Next:" in " ".join(decision.reasons)
+
+
+def with_labels(right: int, wrong: int) -> dict[str, Any]:
+    """60 items of each of two labels; in each `right` and `wrong` ones, the rest is invalid."""
+    table = {"high": {"high": right, "low": wrong}, "low": {"low": right, "high": wrong}}
+    for row in table.values():
+        row["invalid"] = 60 - right - wrong
+    return results(right / 60, confusion=table)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "verdict"), [(30, 30, "discard"), (32, 28, "discard"), (50, 10, "keep"), (20, 0, "discard")]
+)
+def test_form_without_labels_is_not_kept(right: int, wrong: int, verdict: str) -> None:
+    tuned = with_labels(right, wrong)
+    line = rung("Q4_K_M", tuned["label_accuracy"])
+    decision = decide(results(0.0), tuned, line, BETTER, DecideConfig(), parity=PARITY)
+    assert decision.verdict == verdict
+    assert ("Form is learned, labels are not" in decision.reasons[1]) == (verdict != "keep")
+
+
+@pytest.mark.parametrize(
+    ("difference", "p_value", "verdict"), [(-0.4, 1e-5, "iterate"), (-0.4, 0.3, "keep"), (-0.02, 0.01, "keep")]
+)
+def test_better_form_does_not_hide_worse_labels(difference: float, p_value: float, verdict: str) -> None:
+    both = {"items": 60, "wins": 0, "losses": 24, "p_value": p_value, "difference": difference}
+    assert verdict_of(BETTER | {"both_valid": both}).verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,10 @@ class DecideConfig(Section):
     """The score that baseline and tuned are compared by."""
     minimum_gain: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Gate: points that the tuned model must be above the baseline."""
+    minimum_items: Positive = 20
+    """With fewer test items the verdict is `undecidable`, whatever they say."""
+    maximum_label_regression: Fraction = 0.02
+    """Gate: points that the primary score may lose (significantly) on items that both models answer in valid form."""
     minimum_score: Fraction = 0.0
     """Gate: primary score of the tuned and of the deployed model."""
     minimum_valid_json: Fraction = 0.0

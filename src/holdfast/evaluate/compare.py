@@ -45,8 +45,20 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
+class BothValid:
+    """The items that both models answered in valid form: there a gain in form cannot hide worse content."""
+
+    items: int
+    wins: int
+    losses: int
+    p_value: float
+    difference: float
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Baseline against tuned for one score. `smallest_p_value` is what all items won would give."""
+    """Baseline against tuned for one score. `smallest_p_value` is what all items won would give; `both_valid` is None
+    where no row has a `valid_json` score."""
 
     metric: str
     items: int
@@ -58,6 +70,7 @@ class Comparison:
     alpha: float
     difference: Difference
     sensitivity: Sensitivity
+    both_valid: BothValid | None
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -77,7 +90,18 @@ def compare_samples(baseline: Sequence[Row], tuned: Sequence[Row], metric: str, 
         metric=metric, items=n, wins=wins, losses=losses, ties=n - wins - losses,
         p_value=mcnemar_p_value(wins, losses), smallest_p_value=mcnemar_p_value(n, 0), alpha=alpha,
         difference=bootstrap_difference(differences, 1 - alpha), sensitivity=sensitivity(n, wins, losses, alpha),
+        both_valid=_both_valid(pairs, metric),
     )  # fmt: skip
+
+
+def _both_valid(pairs: Sequence[tuple[Row, Row]], metric: str) -> BothValid | None:
+    if any("valid_json" not in row["scores"] for pair in pairs for row in pair):
+        return None
+    kept = [(a["scores"], b["scores"]) for a, b in pairs if a["scores"]["valid_json"] and b["scores"]["valid_json"]]
+    differences = [after[metric] - before[metric] for before, after in kept]
+    wins, losses = differences.count(1), differences.count(-1)
+    mean = sum(differences) / len(differences) if differences else 0.0
+    return BothValid(len(kept), wins, losses, mcnemar_p_value(wins, losses), mean)
 
 
 def list_items(baseline: Sequence[Row], tuned: Sequence[Row], metric: str) -> list[dict[str, Any]]:

@@ -94,3 +94,16 @@ def test_detectable_effect_needs_exactly_the_items_there_are() -> None:
     reach = 1.959964 * math.sqrt(0.3) + 0.841621 * math.sqrt(0.3 - effect**2)
     assert effect * math.sqrt(400) == pytest.approx(reach, abs=1e-4)
     assert sensitivity(10, 1, 0, 0.05).minimum_detectable_effect is None
+
+
+def test_items_that_both_answered_in_form_are_compared_by_themselves() -> None:
+    def row(number: int, valid: int, right: int) -> dict[str, Any]:
+        return {"id": f"{number}", "source": f"t:{number}", "scores": {"valid_json": valid, "label_accuracy": right}}
+
+    before = [row(i, int(i < 10), int(i < 10)) for i in range(30)]  # a third in form, and all of those right
+    after = [row(i, 1, int(i >= 8)) for i in range(30)]  # all in form, but wrong where the other was right
+    found = compare_samples(before, after, "label_accuracy", 0.05)
+    assert (found.wins, found.losses) == (20, 8) and found.difference.estimate > 0
+    assert found.both_valid is not None
+    assert (found.both_valid.items, found.both_valid.wins, found.both_valid.losses) == (10, 0, 8)
+    assert found.both_valid.difference == pytest.approx(-0.8) and found.both_valid.p_value < 0.01
