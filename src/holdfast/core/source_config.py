@@ -69,7 +69,7 @@ class TelemetryOptions(Section):
 class RunbookOptions(Section):
     """Which pairs a Markdown page gives."""
 
-    pairs: tuple[Literal["alert", "section"], ...] = Field(("alert", "section"), min_length=1)
+    pairs: tuple[Literal["alert", "section"], ...] = Field(default=("alert", "section"), min_length=1)
     """`alert` = its title is asked, the whole page answers; `section` = one question for each section."""
     alert: str = "ALERT\nCondition: {title}"
     """The question for a whole page."""

@@ -25,7 +25,8 @@ def build_example(
     if len(row) > len(found.used) or not row.keys() <= found.used:
         problems += read_tags(row, found.used, tags, ignored)
     if not found.problems:
-        problems += check_turns(found.turns)
+        if not _are_sound(found.turns):
+            problems += _list_problems(found.turns)
         if found.rejected is not None:
             problems += check_rejected(found.turns, found.rejected)
     if problems:
@@ -36,13 +37,19 @@ def build_example(
 
 def check_turns(turns: Sequence[tuple[Any, Any]]) -> list[Problem]:
     """Every broken rule of a conversation: known roles in turn, text in each, the answer at the end."""
+    return [] if _are_sound(turns) else _list_problems(turns)
+
+
+def _are_sound(turns: Sequence[tuple[Any, Any]]) -> bool:
+    """Quick and exact: the long way is only for what is wrong."""
+    roles = []
     for role, content in turns:
-        if type(role) is not str or type(content) is not str or not is_unicode(content) or not content.strip():
-            break
-    else:
-        if _sound_order(tuple([role for role, _ in turns])):
-            return []
-    return _list_problems(turns)
+        if type(role) is not str or type(content) is not str or not content or content.isspace():
+            return False
+        if not content.isascii() and not is_unicode(content):
+            return False
+        roles.append(role)
+    return _sound_order(tuple(roles))
 
 
 @lru_cache(maxsize=4096)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from holdfast.core.errors import ContractError
 
 SHOWN = 50
+KEPT = 1000
+SHOWN_FILES = 10
 Tags = dict[str, str | int | float | bool]
 
 
@@ -71,6 +73,37 @@ class SourceReport:
     def rows(self) -> int:
         """Rows read, sound and defective."""
         return sum(file.rows + file.defective for file in self.files)
+
+
+class FirstDefects:
+    """The first defects, and how many there are: memory stays flat however broken a file is."""
+
+    def __init__(self) -> None:
+        self.kept: list[Defect] = []
+        self.found = 0
+        self.broken = 0
+        self._last = ""
+
+    def add(self, defect: Defect) -> None:
+        """Count a defect, keep it when it is among the first."""
+        self.found += 1
+        self.broken += defect.source != self._last
+        self._last = defect.source
+        if len(self.kept) < KEPT:
+            self.kept.append(defect)
+
+
+def describe_files(report: SourceReport, split: str = "") -> list[str]:
+    """One line a file (ten at most) with what was detected and why, and what else the user should know."""
+    lines: list[str] = []
+    for file in report.files[:SHOWN_FILES]:
+        how = f"detected: {file.reason}" if file.detected else file.reason
+        rows = file.rows + file.defective
+        lines.append(f"{file.name}: {rows} rows, format {file.format} ({how})" + (f", split {split}" if split else ""))
+        lines += (f"  {note}" for note in file.notes)
+    if len(report.files) > SHOWN_FILES:
+        lines.append(f"… and {len(report.files) - SHOWN_FILES} more files, {report.rows} rows in all")
+    return lines
 
 
 def short(value: Any) -> str:

@@ -60,7 +60,7 @@ def _is_lines(start: bytes) -> bool:
     try:
         return isinstance(jsonrows.decode(line), dict)
     except ValueError:
-        return not line.strip().startswith(b"{\"") and line.strip() != b"{" or rest.lstrip().startswith(b"{")
+        return not line.strip().startswith(b'{"') and line.strip() != b"{" or rest.lstrip().startswith(b"{")
 
 
 def _document(file: BinaryIO, name: str) -> jsonrows.Rows:

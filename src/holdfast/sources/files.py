@@ -48,7 +48,7 @@ def find_files(path: str) -> Files:
     if not glob.has_magic(path):
         raise UsageError(f"there is no file or folder {path}", hint="correct the path")
     try:
-        found = sorted((Path(name) for name in glob.iglob(path, recursive=True)), key=lambda p: p.parts)
+        found = sorted(map(Path, glob.iglob(path, recursive=True)), key=lambda p: p.parts)  # noqa: PTH207 (any pattern)
     except (OSError, ValueError) as error:  # a pattern with a zero byte, a name too long
         raise UsageError(f"{path!r} cannot be searched: {error}", hint="correct the pattern") from None
     files = [name for name in found if name.is_file()]
@@ -90,7 +90,7 @@ def _walk(folder: Path) -> Files:
 
 
 def kind_of(path: Path) -> str:
-    """`rows`, `runbooks`, `yaml`, `prolog`, or empty when the suffix says nothing. `.gz` and `.zst` are looked through."""
+    """`rows`, `runbooks`, `yaml`, `prolog`, or empty when the suffix says nothing; `.gz`, `.zst` are skipped."""
     return KINDS.get(inner_suffix(path), "")
 
 
@@ -117,7 +117,9 @@ def open_data(raw: BinaryIO, path: Path) -> BinaryIO:
     if head.startswith(ZSTD):
         import pyarrow as pa
 
-        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"), 1 << 20))
+        return cast(
+            BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"), 1 << 20)
+        )
     if path.suffix.lower() in COMPRESSED and head:
         raise ContractError(f"{path} is not a {path.suffix} file: it begins with {head!r}", hint="correct its name")
     return raw

@@ -41,7 +41,7 @@ def _role_turns(messages: Any, key: str) -> tuple[list[tuple[Any, Any]], list[Pr
             problems.append(Problem("turn", f"turn {number} must be an object with role and content", short(turn)))
             continue
         extra = sorted(key for key, value in turn.items() if key not in ("role", "content") and value is not None)
-        if turn.get("role") == "tool" or "tool_calls" in extra:
+        if turn.get("role") == "tool" or turn.get("tool_calls"):
             problems.append(Problem("tool_turn", f"turn {number}: tools are not supported yet", short(turn)))
         elif extra:
             names = ", ".join(map(short, extra))
@@ -66,9 +66,10 @@ def _speaker_turns(conversation: Any, key: str) -> tuple[list[tuple[Any, Any]], 
         if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
             problems.append(Problem("turn", f"turn {number} must be an object with from and value", short(turn)))
             continue
-        if len(turn) > 2:
-            extra = ", ".join(short(name) for name in sorted(turn) if name not in ("from", "value"))
-            problems.append(Problem("turn_keys", f"turn {number} has keys that would be lost", extra))
+        extra = [name for name, value in turn.items() if name not in ("from", "value") and value is not None]
+        if extra:
+            names = ", ".join(map(short, sorted(extra)))
+            problems.append(Problem("turn_keys", f"turn {number} has keys that would be lost", names))
         speaker = turn["from"]
         role = SPEAKERS.get(speaker) if isinstance(speaker, str) else None
         if isinstance(speaker, str) and speaker in TOOL_SPEAKERS:
@@ -93,7 +94,7 @@ def _with_system(
 
 
 def read_instruction(row: dict[str, Any]) -> Turns:
-    """`{"instruction", "input"?, "output" | "expected", "system"?, "history"?}`: the Alpaca format and its relatives."""
+    """`{"instruction", "input"?, "output" | "expected", "system"?, "history"?}`: the Alpaca format and relatives."""
     turns, used, problems = _question(row)
     answer, answer_keys = _pick(row, ANSWERS, "two_answers", problems)
     used |= answer_keys
@@ -132,9 +133,7 @@ def _history(row: dict[str, Any], problems: list[Problem]) -> Sequence[Any]:
     return ()
 
 
-def _pick(
-    row: dict[str, Any], names: Sequence[str], rule: str, problems: list[Problem]
-) -> tuple[Any, frozenset[str]]:
+def _pick(row: dict[str, Any], names: Sequence[str], rule: str, problems: list[Problem]) -> tuple[Any, frozenset[str]]:
     """The one value that stands under any of the names, and the names that the row has."""
     present = [name for name in names if name in row]
     values = [row[name] for name in present if row[name] is not None]

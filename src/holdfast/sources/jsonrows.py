@@ -52,7 +52,7 @@ def _no_object(source: str, row: Any) -> Defect:
 
 
 def _split_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
-    """Yield (line number, bytes without the newline); None for a line beyond the limit. A byte-order mark is removed."""
+    """Yield (line number, bytes without the newline); None for a line beyond the limit. A byte-order mark goes."""
     number, rest, too_long, first = 0, b"", False, True
     while block := file.read(BLOCK):
         if first:
@@ -75,20 +75,25 @@ def decode(data: bytes) -> Any:
         value = _fast.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return decode_strictly(data)
-    odd = data.count(b'":') != _count_keys(value) or any(gap in data for gap in GAPS) and SPACED.search(data)
-    return decode_strictly(data) if odd else value
+    if data.count(b'":') != _count_keys(value):
+        return decode_strictly(data)
+    if (b'" ' in data or b'"\t' in data or b'"\r' in data or b'"\n' in data) and SPACED.search(data):
+        return decode_strictly(data)
+    return value
 
 
 def _count_keys(value: Any) -> int:
     total = 0
     pending = [value]
     for item in pending:
-        kind = type(item)
-        if kind is dict:
+        if type(item) is dict:
             total += len(item)
-            pending.extend(item.values())
-        elif kind is list:
-            pending.extend(item)
+            item = item.values()
+        elif type(item) is not list:
+            continue
+        for inner in item:
+            if type(inner) is dict or type(inner) is list:
+                pending.append(inner)
     return total
 
 

@@ -48,7 +48,9 @@ def read_page(path: Path, name: str) -> Page:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ContractError(f"{name}:{line}: not UTF-8: byte {data[error.start]:#04x}", hint="save it as UTF-8") from None
+        raise ContractError(
+            f"{name}:{line}: not UTF-8: byte {data[error.start]:#04x}", hint="save it as UTF-8"
+        ) from None
     return parse_page(text, name)
 
 

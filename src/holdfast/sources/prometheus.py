@@ -87,7 +87,9 @@ def _read_text(path: Path, name: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ContractError(f"{name}:{line}: not UTF-8: byte {data[error.start]:#04x}", hint="save it as UTF-8") from None
+        raise ContractError(
+            f"{name}:{line}: not UTF-8: byte {data[error.start]:#04x}", hint="save it as UTF-8"
+        ) from None
 
 
 def ask(rule: Rule, template: str) -> str:

@@ -5,6 +5,7 @@ sources in which many files make one thing, for example rules and their runbooks
 """
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from holdfast.core.source_config import Format, Source
 from holdfast.sources import detect, prometheus, runbooks
 from holdfast.sources.conversation import Split, build_example
 from holdfast.sources.conversation import check_turns as check_turns
-from holdfast.sources.defects import Defect, FileReport, Problem, SourceReport, Turns
+from holdfast.sources.defects import Defect, FileReport, FirstDefects, Problem, SourceReport, Turns
 from holdfast.sources.defects import defects_error as defects_error
 from holdfast.sources.files import Files, find_files, kind_of, open_data
 from holdfast.sources.formats import (
@@ -26,6 +27,7 @@ from holdfast.sources.formats import (
     read_prompt_completion,
     read_sharegpt,
 )
+from holdfast.sources.jsonrows import Rows
 from holdfast.sources.telemetry import read_event
 from holdfast.sources.tickets import read_ticket
 
@@ -76,13 +78,19 @@ def read_source(source: Source, name: str, report: SourceReport | None = None, n
     for item in TREES[form](source, named, account):
         if isinstance(item, Example):
             account.rows += 1
-            yield item if source.split == "auto" else item.model_copy(update={"split": source.split})
+            yield item if source.split == "auto" else _fixed(item, source.split)
         else:
             account.defective += item.source != broken
             broken = item.source
             yield item
     if not report.rows:
         raise ContractError(f"{name} holds nothing to learn from", hint="; ".join(account.notes) or "look at its files")
+
+
+def _fixed(example: Example, split: Split) -> Example:
+    return Example(
+        messages=example.messages, source=example.source, split=split, tags=example.tags, rejected=example.rejected
+    )
 
 
 def _names_below(found: Files, name: str) -> list[str]:
@@ -106,10 +114,12 @@ def _tree_format(source: Source, named: Sequence[tuple[Path, str]], name: str) -
         return "runbooks"
     if kinds in (["yaml"], ["runbooks", "yaml"]) and prometheus.looks_like_rules([p for p, _ in named]):
         return "prometheus_rules"
+    if kinds in (["yaml"], ["prolog"]):
+        return "knowledge" if kinds == ["yaml"] else "prolog"
     raise ContractError(
         f"the format of {name} cannot be told: it holds files of {len(kinds)} kinds ({', '.join(kinds)})",
-        hint="say which one is meant: `format: prometheus_rules`, `format: runbooks`, `format: knowledge`, or point the "
-        "path at the files of one kind, for example DIR/**/*.jsonl",
+        hint="say which one is meant: `format: prometheus_rules`, `format: runbooks`, `format: knowledge`, or point "
+        "the path at the files of one kind, for example DIR/**/*.jsonl",
     )
 
 
@@ -140,10 +150,12 @@ def _read_rows(path: Path, name: str, source: Source, report: SourceReport) -> R
         ) from None
     report.position = lambda: done + size
     if not account.rows and not account.defective:
-        raise ContractError(f"{path} holds no rows", hint="one JSON object a line is expected, or a table with a header")
+        raise ContractError(
+            f"{path} holds no rows", hint="one JSON object a line is expected, or a table with a header"
+        )
 
 
-def _convert(rows: detect.jsonrows.Rows, account: FileReport, source: Source, wrapping: str) -> Result:
+def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> Result:
     """Tell the format, turn each row into an example or defects, and keep the account."""
     split: Split | None = None if source.split == "auto" else source.split
     asked = "tickets" if source.format == "auto" and source.tickets else source.format
@@ -181,23 +193,29 @@ def _defects(problems: Sequence[Problem], source: str) -> Iterator[Defect]:
     return (Defect(problem.rule, source, problem.message, problem.value) for problem in problems)
 
 
-def read_file(
-    path: Path, name: str, asked: Format | Literal["auto"] = "auto", split: Split | None = None
-) -> Reading:
-    """Read a file, folder or glob as a whole, where it is known to be small. Defects are returned, not raised.
-
-    Raises what `read_source` raises.
-    """
-    if not path.exists():
-        raise UsageError(f"there is no file {path}", hint="correct the path")
-    report = SourceReport()
-    source = Source(path=str(path), format=asked, split=split or "auto")
+def read_whole(source: Source, name: str, report: SourceReport) -> list[Example]:
+    """All examples of a source, where it is known to be small. Raises ContractError with its defects, too."""
     examples: list[Example] = []
-    defects: list[Defect] = []
+    defects = FirstDefects()
     for item in read_source(source, name, report):
         if isinstance(item, Example):
             examples.append(item)
         else:
-            defects.append(item)
-    ignored = sum((file.ignored for file in report.files), start=type(report.files[0].ignored)())
-    return Reading(examples, defects, report.files[0].format, dict(ignored))
+            defects.add(item)
+    if defects.found:
+        raise defects_error(defects.kept, report.rows, defects.found, defects.broken)
+    return examples
+
+
+def read_file(path: Path, name: str, asked: Format | Literal["auto"] = "auto", split: Split | None = None) -> Reading:
+    """Read a file, folder or glob as a whole. Defects are returned, not raised. Raises what `read_source` raises."""
+    report = SourceReport()
+    source = Source(path=str(path), format=asked, split=split or "auto")
+    items = list(read_source(source, name, report))
+    ignored: Counter[str] = sum((file.ignored for file in report.files), start=Counter())
+    return Reading(
+        [item for item in items if isinstance(item, Example)],
+        [item for item in items if isinstance(item, Defect)],
+        report.files[0].format,
+        dict(ignored),
+    )

@@ -51,14 +51,17 @@ def read_rule_file(text: str, name: str) -> RuleFile:
     groups = [group for document in read_documents(text, name) for group in _find_groups(document, 0)]
     if not groups:
         raise ContractError(
-            f"{name} holds no `groups:` of rules", hint="a rule file begins with `groups:`, a PrometheusRule has it below `spec:`"
+            f"{name} holds no `groups:` of rules",
+            hint="a rule file begins with `groups:`, a PrometheusRule has it below `spec:`",
         )
     recordings = 0
     for node in groups:
         if node.value is None:
             continue
         if not isinstance(node.value, list):
-            found.defects.append(Defect("groups", f"{name}:{node.line}", "`groups` must be a list", short(_plain(node))))
+            found.defects.append(
+                Defect("groups", f"{name}:{node.line}", "`groups` must be a list", short(_plain(node)))
+            )
             continue
         for group in node.value:
             recordings += _read_group(group, name, found)
@@ -89,43 +92,46 @@ def _plain(node: Node | None) -> object:
     return "a mapping" if isinstance(node.value, dict) else "a list"
 
 
+Finding = tuple[int, str, str, object]  # line, rule, message, value
+
+
 def _read_group(group: Node, name: str, found: RuleFile) -> int:
     """Read one group into `found`; returns how many recording rules it has."""
-
-    def report(line: int, rule: str, message: str, value: object) -> None:
-        found.defects.append(Defect(rule, f"{name}:{line}", message, short(value)))
-
-    if not isinstance(group.value, dict):
-        report(group.line, "group", "a group must be a mapping with name and rules", _plain(group))
-        return 0
-    for key, node in group.value.items():
-        if key not in GROUP_KEYS:
-            report(node.line, "group_key", f"unknown key {short(key)} in a group", _plain(node))
-    title = group.text("name")
-    if not title:
-        report(group.line, "group_name", "a group must have a name", _plain(group.get("name")))
+    found.defects.extend(_defects(_check_group(group), name))
     rules = group.get("rules")
-    if rules is None or rules.value is None:
-        return 0
-    if not isinstance(rules.value, list):
-        report(rules.line, "rules", "`rules` must be a list", _plain(rules))
-        return 0
     recordings = 0
-    for node in rules.value:
-        before = len(found.defects)
-        problems = list(_check_rule(node))
-        for line, rule, message, value in problems:
-            report(line, rule, message, value)
-        if len(found.defects) > before:
+    for node in rules.value if rules is not None and isinstance(rules.value, list) else ():
+        problems = _defects(_check_rule(node), name)
+        found.defects.extend(problems)
+        if problems:
             continue
         if node.get("record") is not None:
             recordings += 1
-        else:
-            found.alerts.append(
-                Rule(node.text("alert"), node.text("expr").strip(), node.text("for"), title, node.line,
-                     _texts(node.get("labels")), _texts(node.get("annotations")))
-            )  # fmt: skip
+            continue
+        labels, annotations = _texts(node.get("labels")), _texts(node.get("annotations"))
+        found.alerts.append(
+            Rule(node.text("alert"), node.text("expr").strip(), node.text("for"), group.text("name"), node.line,
+                 labels, annotations)
+        )  # fmt: skip
     return recordings
+
+
+def _defects(findings: Iterator[Finding], name: str) -> list[Defect]:
+    return [Defect(rule, f"{name}:{line}", message, short(value)) for line, rule, message, value in findings]
+
+
+def _check_group(group: Node) -> Iterator[Finding]:
+    if not isinstance(group.value, dict):
+        yield group.line, "group", "a group must be a mapping with name and rules", _plain(group)
+        return
+    for key, node in group.value.items():
+        if key not in GROUP_KEYS:
+            yield node.line, "group_key", f"unknown key {short(key)} in a group", _plain(node)
+    if not group.text("name"):
+        yield group.line, "group_name", "a group must have a name", _plain(group.get("name"))
+    rules = group.get("rules")
+    if rules is not None and rules.value is not None and not isinstance(rules.value, list):
+        yield rules.line, "rules", "`rules` must be a list", _plain(rules)
 
 
 def _texts(node: Node | None) -> dict[str, str]:
@@ -134,38 +140,50 @@ def _texts(node: Node | None) -> dict[str, str]:
     return {key: item.value for key, item in node.value.items() if isinstance(item.value, str)}
 
 
-def _check_rule(node: Node) -> Iterator[tuple[int, str, str, object]]:
+def _check_rule(node: Node) -> Iterator[Finding]:
     """Yield (line, rule, message, value) for all that keeps a rule from being one."""
     if not isinstance(node.value, dict):
         yield node.line, "rule", "a rule must be a mapping", _plain(node)
         return
     for key, item in node.value.items():
         if key not in RULE_KEYS:
-            yield item.line, "rule_key", f"unknown key {short(key)}; known: {', '.join(sorted(RULE_KEYS))}", _plain(item)
+            yield (
+                item.line,
+                "rule_key",
+                f"unknown key {short(key)}; known: {', '.join(sorted(RULE_KEYS))}",
+                _plain(item),
+            )
     kinds = [key for key in ("alert", "record") if node.get(key) is not None]
     if len(kinds) != 1:
         yield node.line, "rule_kind", "a rule must have either `alert` or `record`", ", ".join(kinds) or "neither"
     for key in kinds:
         if not node.text(key).strip():
             yield node.value[key].line, "rule_name", f"`{key}` must be a name", _plain(node.get(key))
+    yield from _check_expr(node)
+    for key in ("for", "keep_firing_for"):
+        yield from _check_wait(node.get(key), key, "record" in kinds)
+    for key in ("labels", "annotations"):
+        yield from _check_texts(node.get(key), key)
+
+
+def _check_expr(node: Node) -> Iterator[Finding]:
     expr = node.get("expr")
     if expr is None or not isinstance(expr.value, str) or not expr.value.strip():
         yield (expr or node).line, "expr", "`expr` must be an expression", _plain(expr)
     elif reason := unbalanced(expr.value):
         yield expr.line, "expr", f"the expression is not whole: {reason}", expr.value
-    for key in ("for", "keep_firing_for"):
-        wait = node.get(key)
-        if wait is None:
-            continue
-        if "record" in kinds:
-            yield wait.line, "rule_key", f"a recording rule has no `{key}`", _plain(wait)
-        if not isinstance(wait.value, str) or not DURATION.fullmatch(wait.value):
-            yield wait.line, "duration", f"`{key}` must be a duration such as 5m or 1h30m", _plain(wait)
-    for key in ("labels", "annotations"):
-        yield from _check_texts(node.get(key), key)
 
 
-def _check_texts(node: Node | None, key: str) -> Iterator[tuple[int, str, str, object]]:
+def _check_wait(wait: Node | None, key: str, recording: bool) -> Iterator[Finding]:
+    if wait is None:
+        return
+    if recording:
+        yield wait.line, "rule_key", f"a recording rule has no `{key}`", _plain(wait)
+    if not isinstance(wait.value, str) or not DURATION.fullmatch(wait.value):
+        yield wait.line, "duration", f"`{key}` must be a duration such as 5m or 1h30m", _plain(wait)
+
+
+def _check_texts(node: Node | None, key: str) -> Iterator[Finding]:
     if node is None or node.value is None:
         return
     if not isinstance(node.value, dict):

@@ -4,19 +4,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from holdfast.core.records import Example, Message
-from holdfast.core.source_config import Source
+from holdfast.core.source_config import RunbookOptions, Source
 from holdfast.core.template import fill
 from holdfast.sources.conversation import check_turns
 from holdfast.sources.defects import Defect, FileReport
 from holdfast.sources.files import kind_of
-from holdfast.sources.markdown import read_page
+from holdfast.sources.markdown import Page, Section, read_page
 
 INDEX_PAGES = ("_index", "index", "README", "readme")
 
 
 def read_runbooks(source: Source, files: Sequence[tuple[Path, str]], account: FileReport) -> Iterator[Example | Defect]:
     """Yield the pairs of every page. Pages and sections without text are counted in the notes."""
-    options = source.runbooks
     pages = empty_sections = 0
     empty_pages: list[str] = []
     for path, name in files:
@@ -27,26 +26,35 @@ def read_runbooks(source: Source, files: Sequence[tuple[Path, str]], account: Fi
             empty_pages.append(name)
             continue
         pages += 1
-        fact = {"fact": page.title}
-        if "alert" in options.pairs and page.body:
-            question = fill(options.alert, {"title": page.title, "section": ""})
-            yield from make_pair(question, page.body, f"{name}:{page.line}", fact)
-        if "section" in options.pairs:
-            top = min((section.level for section in page.sections), default=0)
-            for section in page.sections:
-                if section.level != top:
-                    continue
-                if not section.text:
-                    empty_sections += 1
-                    continue
-                question = fill(options.question, {"title": page.title, "section": section.heading})
-                where = f"{name}:{section.line}"
-                yield from make_pair(question, section.text, where, {**fact, "section": section.heading})
+        sections = _top_sections(page)
+        empty_sections += sum(not section.text for section in sections)
+        yield from _pairs(page, sections, source.runbooks)
     account.notes.append(f"{pages} pages")
     if empty_pages:
         account.notes.append(f"{len(empty_pages)} pages hold no section, for example {empty_pages[0]}")
     if empty_sections:
         account.notes.append(f"{empty_sections} sections are empty")
+
+
+def _top_sections(page: Page) -> list[Section]:
+    """The sections that lie in no other section."""
+    found: list[Section] = []
+    for section in page.sections:
+        if not found or section.level <= found[-1].level:
+            found.append(section)
+    return found
+
+
+def _pairs(page: Page, sections: Sequence[Section], options: RunbookOptions) -> Iterator[Example | Defect]:
+    fact = {"fact": page.title}
+    if "alert" in options.pairs and page.body:
+        question = fill(options.alert, {"title": page.title, "section": ""})
+        yield from make_pair(question, page.body, f"{page.name}:{page.line}", fact)
+    for section in sections if "section" in options.pairs else ():
+        if section.text:
+            question = fill(options.question, {"title": page.title, "section": section.heading})
+            tags = {**fact, "section": section.heading}
+            yield from make_pair(question, section.text, f"{page.name}:{section.line}", tags)
 
 
 def make_pair(question: str, answer: str, where: str, tags: dict[str, str]) -> Iterator[Example | Defect]:

@@ -9,11 +9,10 @@ from holdfast.core.config import Source
 from holdfast.core.console import Bar
 from holdfast.core.context import StageContext
 from holdfast.core.records import Example, Message, examples_bytes
-from holdfast.sources.defects import Defect, FileReport, SourceReport, defects_error
+from holdfast.sources.defects import Defect, FileReport, FirstDefects, SourceReport, defects_error, describe_files
 from holdfast.sources.files import display_names, find_files
 from holdfast.sources.readers import read_source
 
-KEPT_DEFECTS = 1000
 CHUNK = 1000
 
 
@@ -27,7 +26,7 @@ def run(context: StageContext) -> None:
     names = iter(display_names([path for files in found for path in files.files]))
     bases = display_names([source.path for source in config.sources])
     progress = _Progress(context, sum(path.stat().st_size for files in found for path in files.files))
-    defects = _Defects()
+    defects = FirstDefects()
     reports: list[SourceReport] = []
     with context.out.writing("examples.jsonl") as path, path.open("wb") as out:
         for source, files, base in zip(config.sources, found, bases, strict=True):
@@ -45,24 +44,7 @@ def run(context: StageContext) -> None:
     context.out.write_json("collect.json", {"rows": sum(entry["rows"] for entry in entries), "sources": entries})
 
 
-class _Defects:
-    """The first defects, and how many there are."""
-
-    def __init__(self) -> None:
-        self.kept: list[Defect] = []
-        self.found = 0
-        self.broken = 0
-        self._last = ""
-
-    def add(self, defect: Defect) -> None:
-        self.found += 1
-        self.broken += defect.source != self._last
-        self._last = defect.source
-        if len(self.kept) < KEPT_DEFECTS:
-            self.kept.append(defect)
-
-
-def _examples(rows: Iterable[Example | Defect], defects: _Defects) -> Iterator[Example]:
+def _examples(rows: Iterable[Example | Defect], defects: FirstDefects) -> Iterator[Example]:
     for item in rows:
         if type(item) is Defect:
             defects.add(item)
@@ -70,7 +52,7 @@ def _examples(rows: Iterable[Example | Defect], defects: _Defects) -> Iterator[E
             yield item  # type: ignore[misc]
 
 
-def _write(examples: Iterator[Example], system_prompt: str, out: IO[bytes], defects: _Defects) -> None:
+def _write(examples: Iterator[Example], system_prompt: str, out: IO[bytes], defects: FirstDefects) -> None:
     """Write examples in chunks; after the first defect they are only counted, for nothing will be kept."""
     chunk: list[Example] = []
     for example in examples:
@@ -119,7 +101,10 @@ def with_system_prompt(example: Example, prompt: str) -> Example:
     """The example with `prompt` as its first turn, unless it has a system turn or `prompt` is empty."""
     if not prompt or example.messages[0].role == "system":
         return example
-    return example.model_copy(update={"messages": (Message(role="system", content=prompt), *example.messages)})
+    messages = (Message(role="system", content=prompt), *example.messages)
+    return Example(
+        messages=messages, source=example.source, split=example.split, tags=example.tags, rejected=example.rejected
+    )
 
 
 def _entry(source: Source, file: FileReport) -> dict[str, Any]:
@@ -137,17 +122,11 @@ def _entry(source: Source, file: FileReport) -> dict[str, Any]:
 
 
 def _announce(context: StageContext, source: Source, base: str, report: SourceReport) -> None:
-    """One line a file (ten at most), then what the user should know."""
-    for file in report.files[:10]:
-        how = f"detected: {file.reason}" if file.detected else file.reason
-        rows = file.rows + file.defective
-        context.console.say(f"  {file.name}: {rows} rows, format {file.format} ({how}), split {source.split}")
-        for note in file.notes:
-            context.console.say(f"    {note}")
+    for line in describe_files(report, source.split):
+        context.console.say(f"  {line}")
+    for file in report.files:
         for key, count in file.ignored.items():
             context.console.warn(f"{file.name}: `{key}` holds no plain value in {count} rows and is not kept")
-    if len(report.files) > 10:
-        context.console.say(f"  … and {len(report.files) - 10} more files of {base}, {report.rows} rows in all")
     if report.left_out:
         first = Path(report.left_out[0]).name
         context.console.warn(f"{base}: {len(report.left_out)} files that no reader knows are left out, first {first}")

@@ -1,11 +1,11 @@
 """Telemetry anomalies: service, signal, value, baseline and context become a question and its interpretation.
 
-The interpretation is computed from the facts of the event, the same for the same event; one that a person wrote into the
-event is kept as it is.
+The interpretation is computed from the facts of the event, the same for the same event; one that a person wrote
+into the event is kept as it is.
 """
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 from holdfast.core.source_config import TelemetryOptions
 from holdfast.core.template import fill
@@ -40,7 +40,7 @@ def read_event(row: dict[str, Any], options: TelemetryOptions) -> Turns:
     answer = row.get("interpretation") or fill(options.answer, facts)
     turns = [("user", fill(options.prompt, facts)), ("assistant", answer)]
     tags = {"service": row["service"], "signal": row["signal"]}
-    return Turns(turns, USED, (), None, tags)  # type: ignore[arg-type]
+    return Turns(turns, USED, (), None, tags)
 
 
 def describe_event(row: dict[str, Any], mean: float, spread: float | None, context: str) -> dict[str, str]:
@@ -52,7 +52,9 @@ def describe_event(row: dict[str, Any], mean: float, spread: float | None, conte
     elif mean == 0:
         change = f"{number(abs(gap))}{unit} {'more' if gap > 0 else 'less'} than none"
     else:
-        change = f"{number(value / mean)} times the baseline ({'+' if gap > 0 else '-'}{number(abs(gap / mean) * 100)} %)"
+        change = (
+            f"{number(value / mean)} times the baseline ({'+' if gap > 0 else '-'}{number(abs(gap / mean) * 100)} %)"
+        )
     deviation = ""
     if spread:
         deviation = f"{number(abs(gap) / spread)} standard deviations {'above' if gap >= 0 else 'below'} the mean"
@@ -75,7 +77,7 @@ def number(value: float) -> str:
     return f"{rounded:.12f}".rstrip("0") if 1e-6 <= abs(rounded) < 10**9 else f"{rounded:g}"
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 10**300 and math.isfinite(value)

@@ -29,10 +29,8 @@ def read_ticket(row: dict[str, Any], options: TicketOptions) -> Turns:
             problems.append(Problem("empty", f"the output column {short(name)} is empty", short(row[name])))
     if problems:
         return Turns([], used, problems)
-    if len(asked) == 1:
-        question = asked[0][1]
-    else:
-        question = "\n".join(f"{name}: {text}" for name, text in asked if text.strip())
+    lines = [f"{name}: {text}" for name, text in asked if text.strip()]
+    question = asked[0][1] if len(asked) == 1 else "\n".join(lines)
     if options.answer == "text":
         answer = _text(row[columns.output[0]])
     else:

@@ -63,15 +63,15 @@ class _Builder:
             self.anchors = {}
         elif isinstance(event, yaml.ScalarEvent):
             empty = event.value in ("", "~", "null", "Null", "NULL") and event.style is None
-            self.close(Node(None if empty else event.value, event.start_mark.line + 1), event.anchor, documents)
+            self.close(Node(None if empty else event.value, _line(event)), event.anchor, documents)
         elif isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1
+            line = _line(event)
             if event.anchor not in self.anchors:
-                raise ContractError(f"{self.name}:{line}: there is no finished anchor &{event.anchor} before this alias",
+                raise ContractError(f"{self.name}:{line}: no finished anchor &{event.anchor} before this alias",
                                     hint="correct the file")  # fmt: skip
             self.close(Node(self.anchors[event.anchor].value, line), None, documents)
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            line = event.start_mark.line + 1
+            line = _line(event)
             if len(self.stack) >= DEPTH_LIMIT:
                 raise ContractError(f"{self.name}:{line}: nested deeper than {DEPTH_LIMIT} levels", "correct the file")
             empty_node: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
@@ -109,3 +109,7 @@ class _Builder:
                                 f"(first on line {parent[key.value].line})", hint="keep one of them")  # fmt: skip
         else:
             parent[key.value] = node
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
