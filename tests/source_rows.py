@@ -20,7 +20,8 @@ EVENT = {
     "context": {"cpu_percent": 12.5, "hour": 14, "weekend": False, "note": "after a deployment"},
 }  # fmt: skip
 ROWS: dict[str, list[dict[str, Any]]] = {
-    "messages": [{"messages": [ASK, YES], "domain": "web"}, {"messages": [{"role": "system", "content": "s"}, ASK, YES]}],
+    "messages": [{"messages": [ASK, YES], "domain": "web"},
+                 {"messages": [{"role": "system", "content": "s"}, ASK, YES]}],
     "sharegpt": [{"conversations": [HUMAN, GPT], "system": "Be short."}, {"conversations": [HUMAN, GPT, HUMAN, GPT]}],
     "instruction": [{"instruction": "Classify.", "input": "Disk full", "output": "high", "history": [["a", "b"]]}],
     "prompt_completion": [{"prompt": "Is it up?", "completion": "Yes."}, {"prompt": [ASK], "completion": [YES]}],
@@ -36,7 +37,10 @@ TICKETS = {
     "instruction": "Classify the ticket.",
     "columns": {"input": ["subject", "body"], "output": ["priority", "reason"]},
 }
-PAGE = "---\ntitle: Disk Full\n---\n\n# DiskFull\n\n## Meaning\n\nThe disk is full.\n\n## Mitigation\n\n```\n# df\ndf -h\n```\n"
+PAGE = (
+    "---\ntitle: Disk Full\n---\n\n# DiskFull\n\n## Meaning\n\nThe disk is full.\n\n"
+    "## Mitigation\n\n```\n# df\ndf -h\n```\n"
+)
 RULES = """groups:
   - name: disks
     interval: 1m

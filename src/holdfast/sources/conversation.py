@@ -62,8 +62,11 @@ def _list_problems(turns: Sequence[tuple[Any, Any]]) -> list[Problem]:
     previous: Any = None
     for number, (role, content) in enumerate(turns, 1):
         if role not in ROLES:
-            known = "tool turns are not supported yet" if role == "tool" else f"known roles: {', '.join(ROLES)}"
-            problems.append(Problem("role", f"turn {number} has an unknown role; {known}", short(role)))
+            if role == "tool":
+                problems.append(Problem("tool_turn", f"turn {number}: tools are not supported yet", role))
+            else:
+                known = f"known roles: {', '.join(ROLES)}"
+                problems.append(Problem("role", f"turn {number} has an unknown role; {known}", short(role)))
         elif role == "system" and number > 1:
             problems.append(Problem("system_first", f"turn {number} is a system turn; only the first may be", role))
         if role is not None and role == previous:

@@ -1,7 +1,7 @@
 """What readers find: turns, defects, and the account of a source. A defect has file, line, rule and value."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -121,6 +121,12 @@ def short(value: Any) -> str:
         except RecursionError:
             text = f"{type(value).__name__}, nested too deeply"
         text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def names_of(names: Iterable[Any]) -> str:
+    """Several names in one value of a message, cut like `short`."""
+    text = ", ".join(map(short, names))
     return text if len(text) <= 80 else text[:79] + "…"
 
 

@@ -3,6 +3,7 @@
 import glob
 import io
 import os
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -123,6 +124,29 @@ def open_data(raw: BinaryIO, path: Path) -> BinaryIO:
     if path.suffix.lower() in COMPRESSED and head:
         raise ContractError(f"{path} is not a {path.suffix} file: it begins with {head!r}", hint="correct its name")
     return raw
+
+
+def read_bytes(path: Path, name: str, limit: int) -> bytes:
+    """A whole file, unpacked. Raises ContractError when it is damaged or has more than `limit` bytes."""
+    try:
+        with path.open("rb") as raw:
+            data = open_data(raw, path).read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ContractError(f"{name} cannot be read: {error}", hint="copy the file again") from None
+    if len(data) > limit:
+        raise ContractError(f"{name} has more than {limit >> 20} MiB", hint="split the file")
+    return data
+
+
+def read_text(path: Path, name: str, limit: int) -> str:
+    """As `read_bytes`, decoded. Raises ContractError with the line of the first byte that is not UTF-8."""
+    data = read_bytes(path, name, limit)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        what = f"{name}:{line}: not UTF-8: byte {data[error.start]:#04x}"
+        raise ContractError(what, hint="save the file as UTF-8") from None
 
 
 def display_names(paths: Sequence[str] | Sequence[Path]) -> list[str]:

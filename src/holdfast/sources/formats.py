@@ -7,7 +7,7 @@ contradict each other in one row are a defect.
 from collections.abc import Sequence
 from typing import Any
 
-from holdfast.sources.defects import Problem, Turns, short
+from holdfast.sources.defects import Problem, Turns, names_of, short
 
 SPEAKERS = {
     "human": "user", "user": "user", "input": "user",
@@ -44,7 +44,7 @@ def _role_turns(messages: Any, key: str) -> tuple[list[tuple[Any, Any]], list[Pr
         if turn.get("role") == "tool" or turn.get("tool_calls"):
             problems.append(Problem("tool_turn", f"turn {number}: tools are not supported yet", short(turn)))
         elif extra:
-            names = ", ".join(map(short, extra))
+            names = names_of(extra)
             problems.append(Problem("turn_keys", f"turn {number} has keys that would be lost", names))
         turns.append((turn.get("role"), turn.get("content")))
     return turns, problems
@@ -68,7 +68,7 @@ def _speaker_turns(conversation: Any, key: str) -> tuple[list[tuple[Any, Any]], 
             continue
         extra = [name for name, value in turn.items() if name not in ("from", "value") and value is not None]
         if extra:
-            names = ", ".join(map(short, sorted(extra)))
+            names = names_of(sorted(extra))
             problems.append(Problem("turn_keys", f"turn {number} has keys that would be lost", names))
         speaker = turn["from"]
         role = SPEAKERS.get(speaker) if isinstance(speaker, str) else None
@@ -99,7 +99,7 @@ def read_instruction(row: dict[str, Any]) -> Turns:
     answer, answer_keys = _pick(row, ANSWERS, "two_answers", problems)
     used |= answer_keys
     if answer is None:
-        problems.append(Problem("no_answer", "`output` (or `expected`) is missing", short(", ".join(sorted(row)))))
+        problems.append(Problem("no_answer", "`output` (or `expected`) is missing", names_of(sorted(row))))
     return Turns([] if problems else [*turns, ("assistant", answer)], used, problems)
 
 
@@ -200,7 +200,7 @@ def read_preference(row: dict[str, Any]) -> Turns:
         return Turns([], used, [Problem("preference", what, short(row[which]))])
     if not shared:
         return Turns([], used, [Problem("no_prompt", "there is no prompt: give `prompt`, or whole conversations",
-                                        short(", ".join(sorted(row))))])  # fmt: skip
+                                        names_of(sorted(row)))])  # fmt: skip
     if worse[0] != "assistant":
         return Turns([], used, [Problem("last_turn", "`rejected` must end with the assistant's turn", short(worse[0]))])
     rejected_text = worse[1] if worse[1] is not None else ""

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from holdfast.core.errors import ContractError
-from holdfast.sources.files import open_data
+from holdfast.sources.files import read_text
 
 PAGE_LIMIT = 8 << 20
 HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
@@ -40,18 +39,7 @@ class Page(NamedTuple):
 
 def read_page(path: Path, name: str) -> Page:
     """Read one page. Raises ContractError when it is no text (UTF-8) or larger than 8 MiB."""
-    with path.open("rb") as raw:
-        data = open_data(raw, path).read(PAGE_LIMIT + 1)
-    if len(data) > PAGE_LIMIT:
-        raise ContractError(f"{name} has more than {PAGE_LIMIT >> 20} MiB", hint="is it really a Markdown page?")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ContractError(
-            f"{name}:{line}: not UTF-8: byte {data[error.start]:#04x}", hint="save it as UTF-8"
-        ) from None
-    return parse_page(text, name)
+    return parse_page(read_text(path, name, PAGE_LIMIT), name)
 
 
 def parse_page(text: str, name: str) -> Page:

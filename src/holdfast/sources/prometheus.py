@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from holdfast.core.errors import ContractError
 from holdfast.core.records import Example
 from holdfast.core.source_config import Source
 from holdfast.core.template import fill
 from holdfast.sources.defects import Defect, FileReport
-from holdfast.sources.files import display_names, find_files, kind_of, open_data
+from holdfast.sources.files import display_names, find_files, kind_of, read_bytes, read_text
 from holdfast.sources.markdown import Page, alert_name, anchor, read_page
 from holdfast.sources.rulefile import Rule, read_rule_file
 from holdfast.sources.runbooks import make_pair
@@ -40,12 +39,8 @@ class Library(NamedTuple):
 
 
 def looks_like_rules(files: Sequence[Path]) -> bool:
-    """Whether every YAML file begins like a rule file or a PrometheusRule. Damaged files do not."""
-    found = []
-    for path in files:
-        if kind_of(path) == "yaml":
-            with path.open("rb") as raw:
-                found.append(RULES.search(open_data(raw, path).read(FILE_LIMIT)) is not None)
+    """Whether every YAML file begins like a rule file or a PrometheusRule. Raises ContractError for a damaged one."""
+    found = [RULES.search(read_bytes(path, str(path), FILE_LIMIT)) for path in files if kind_of(path) == "yaml"]
     return bool(found) and all(found)
 
 
@@ -57,7 +52,7 @@ def read_rules(source: Source, files: Sequence[tuple[Path, str]], account: FileR
     for path, name in files:
         if kind_of(path) == "runbooks":
             continue
-        found = read_rule_file(_read_text(path, name), name)
+        found = read_rule_file(read_text(path, name, FILE_LIMIT), name)
         recordings += found.recordings
         yield from found.defects
         for rule in found.alerts:
@@ -76,20 +71,6 @@ def read_rules(source: Source, files: Sequence[tuple[Path, str]], account: FileR
         account.notes.append(f"{sum(without.values())} alerts have no runbook and are left out ({shown})")
     if recordings:
         account.notes.append(f"{recordings} recording rules are not used")
-
-
-def _read_text(path: Path, name: str) -> str:
-    with path.open("rb") as raw:
-        data = open_data(raw, path).read(FILE_LIMIT + 1)
-    if len(data) > FILE_LIMIT:
-        raise ContractError(f"{name} has more than {FILE_LIMIT >> 20} MiB", hint="split the file")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ContractError(
-            f"{name}:{line}: not UTF-8: byte {data[error.start]:#04x}", hint="save it as UTF-8"
-        ) from None
 
 
 def ask(rule: Rule, template: str) -> str:

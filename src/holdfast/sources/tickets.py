@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from holdfast.core.source_config import TicketOptions
-from holdfast.sources.defects import Problem, Turns, is_unicode, short
+from holdfast.sources.defects import Problem, Turns, is_unicode, names_of, short
 
 
 def read_ticket(row: dict[str, Any], options: TicketOptions) -> Turns:
@@ -13,7 +13,7 @@ def read_ticket(row: dict[str, Any], options: TicketOptions) -> Turns:
     columns = options.columns
     used = frozenset((*columns.input, *columns.output))
     problems = [
-        Problem("missing_column", f"there is no column {short(name)}", short(", ".join(map(str, row))))
+        Problem("missing_column", f"there is no column {short(name)}", names_of(row))
         for name in dict.fromkeys((*columns.input, *columns.output))
         if name not in row
     ]
@@ -23,7 +23,7 @@ def read_ticket(row: dict[str, Any], options: TicketOptions) -> Turns:
         problems += _check_value(name, row[name])
     asked = [(name, _text(row[name])) for name in columns.input]
     if not problems and not any(text.strip() for _, text in asked):
-        problems.append(Problem("empty", "all input columns are empty", ", ".join(columns.input)))
+        problems.append(Problem("empty", "all input columns are empty", names_of(columns.input)))
     for name in columns.output:
         if not problems and not _text(row[name]).strip():
             problems.append(Problem("empty", f"the output column {short(name)} is empty", short(row[name])))

@@ -42,7 +42,10 @@ def test_sources_are_joined_and_say_what_was_detected(tmp_path: Path, capsys: py
     examples = collect(tmp_path, sources)
     assert [(e.source, e.split) for e in examples] == [("a.jsonl:1", "train"), ("b.jsonl:1", None)]
     said = capsys.readouterr().err
-    assert "a.jsonl: 1 rows, format instruction (detected: JSONL, rows have `instruction`, `input`, `output`), split train" in said
+    assert (
+        "a.jsonl: 1 rows, format instruction (detected: JSONL, rows have `instruction`, `input`, `output`), split train"
+        in said
+    )
     assert "b.jsonl: 1 rows, format messages (detected: JSONL, rows have `messages`)" in said
     entries = json.loads((tmp_path / "run/01-collect/collect.json").read_text())["sources"]
     assert [(e["name"], e["format"], e["rows"]) for e in entries] == [

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from source_rows import ROWS, as_gzip, as_jsonl, as_parquet, as_zst, read_all
 
 from holdfast.core.config import RunConfig, Source
 from holdfast.core.errors import ContractError, UsageError
-from holdfast.pipeline import STAGES, gather_materials
 from holdfast.core.rundir import RunDir
+from holdfast.pipeline import STAGES, gather_materials
 from holdfast.sources.files import display_names, find_files, source_files
+from source_rows import ROWS, as_gzip, as_jsonl, as_parquet, as_zst, read_all
 
 DATA = as_jsonl(ROWS["messages"])
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from source_rows import ASK, EVENT, GPT, HUMAN, ROWS, TICKETS, YES, as_jsonl, read_all
 
 from holdfast.core.config import Source
 from holdfast.core.errors import ContractError
@@ -16,6 +15,7 @@ from holdfast.core.records import Example
 from holdfast.core.source_config import TelemetryOptions, TicketOptions
 from holdfast.sources.telemetry import number, read_event
 from holdfast.sources.tickets import read_ticket
+from source_rows import ASK, EVENT, GPT, HUMAN, ROWS, TICKETS, YES, as_jsonl, read_all
 
 SYSTEM = {"from": "system", "value": "s"}
 
@@ -42,8 +42,12 @@ def test_every_format_is_told_from_its_rows(tmp_path: Path, form: str) -> None:
 
 
 def test_sharegpt_speakers_become_roles_and_system_comes_first(tmp_path: Path) -> None:
-    examples, _ = read(tmp_path, {"conversations": [HUMAN, GPT], "system": "s"}, {"conversations": [SYSTEM, HUMAN, GPT]})
-    assert turns(examples[0]) == turns(examples[1]) == [("system", "s"), ("user", HUMAN["value"]), ("assistant", "It is.")]
+    examples, _ = read(
+        tmp_path, {"conversations": [HUMAN, GPT], "system": "s"}, {"conversations": [SYSTEM, HUMAN, GPT]}
+    )
+    assert (
+        turns(examples[0]) == turns(examples[1]) == [("system", "s"), ("user", HUMAN["value"]), ("assistant", "It is.")]
+    )
 
 
 def test_conversations_with_roles_are_messages(tmp_path: Path) -> None:
@@ -117,7 +121,8 @@ def test_history_becomes_earlier_turns(tmp_path: Path) -> None:
     "row",
     [
         {"prompt": "Q", "chosen": "A", "rejected": "B"},
-        {"prompt": [{"role": "user", "content": "Q"}], "chosen": [{"role": "assistant", "content": "A"}], "rejected": "B"},
+        {"prompt": [{"role": "user", "content": "Q"}], "chosen": [{"role": "assistant", "content": "A"}],
+         "rejected": "B"},
         {"prompt": "Q", "chosen": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}],
          "rejected": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "B"}]},
         {"chosen": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}],
@@ -236,9 +241,19 @@ def test_a_number_is_shown_to_six_digits(value: float) -> None:
 finite = st.floats(-1e9, 1e9, allow_nan=False) | st.integers(-(10**9), 10**9)
 
 
-@given(finite, finite, st.none() | st.floats(0, 1e6), st.dictionaries(st.text(min_size=1), st.text() | finite, max_size=3))
-def test_every_sound_event_gets_an_answer(value: float, mean: float, spread: float | None, context: dict[str, Any]) -> None:
-    row = {"service": "s", "signal": "m", "value": value, "baseline": {"mean": mean, "stddev": spread}, "context": context}
+@given(
+    finite, finite, st.none() | st.floats(0, 1e6), st.dictionaries(st.text(min_size=1), st.text() | finite, max_size=3)
+)
+def test_every_sound_event_gets_an_answer(
+    value: float, mean: float, spread: float | None, context: dict[str, Any]
+) -> None:
+    row = {
+        "service": "s",
+        "signal": "m",
+        "value": value,
+        "baseline": {"mean": mean, "stddev": spread},
+        "context": context,
+    }
     found = read_event(row, TelemetryOptions())
     if not found.problems:
         assert found.turns[1][1].startswith("s m is ")

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from source_rows import PAGE, RULES, read_all
 
 from holdfast.core.errors import ContractError
 from holdfast.sources.markdown import alert_name, anchor, parse_page
 from holdfast.sources.rulefile import read_rule_file, unbalanced
 from holdfast.sources.yamltree import read_documents
+from source_rows import PAGE, RULES, read_all
 
 CRD = "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: x\nspec:\n" + "".join(
     f"  {line}\n" for line in RULES.splitlines()
@@ -106,7 +106,7 @@ def test_a_malformed_rule_is_reported_with_file_and_line(old: str, new: str, lin
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("groups: [", r"r\.yaml:1: not valid YAML"),
+        ("groups: [", r"r\.yaml:2: not valid YAML"),
         ("a: 1\na: 2\n", r"r\.yaml:2: 'a' is given twice .first on line 1"),
         ("a: *b\n", r"r\.yaml:1: no finished anchor &b"),
         ("a: &b [*b]\n", "no finished anchor &b"),
@@ -133,7 +133,8 @@ def test_aliases_of_aliases_end_in_an_error_and_not_in_the_memory() -> None:
 
 
 def test_merged_mappings_are_mappings() -> None:
-    text = "x: &l {severity: page, team: sre}\ngroups:\n- name: g\n  rules:\n  - {alert: A, expr: up, labels: {<<: *l, team: db}}"
+    text = "x: &l {severity: page, team: sre}\ngroups:\n- name: g\n  rules:\n"
+    text += "  - {alert: A, expr: up, labels: {<<: *l, team: db}}"
     assert read_rule_file(text, "r").alerts[0].labels == {"severity": "page", "team": "db"}
 
 

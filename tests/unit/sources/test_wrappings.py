@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from source_rows import EVENT, ROWS, TICKETS, as_jsonl, as_parquet, read_all
 
 from holdfast.core.config import Source
 from holdfast.core.errors import ContractError
 from holdfast.sources import jsonrows
 from holdfast.sources.readers import read_source
+from source_rows import EVENT, ROWS, TICKETS, as_jsonl, as_parquet, read_all
 
 ROW = b'{"instruction": "a", "output": "b"}'
 
