@@ -30,9 +30,11 @@ LIMIT = 5
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 WORDS = [
     b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\r\n", b"\x00", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe",
-    b"NaN", b"-Infinity", b"1e999", b"null", b"true", b"\\ud800", b"\xed\xa0\x80", b"9" * 400, b"[" * 300, b'{"a":' * 300,
+    b"NaN", b"-Infinity", b"1e999", b"null", b"true", b"\\ud800", b"\xed\xa0\x80", b"9" * 400, b"[" * 300,
+    b'{"a":' * 300,
     b'"messages"', b'"conversations"', b'"from"', b'"role"', b'"tool"', b'"gpt"', b'"chosen"', b'"rejected"',
-    b'"prompt"', b'"tools":[{}],', b";", b"\t", b'""', b"- ", b"---\n", b"&a ", b"*a", b"<<: ", b"!!python/object:os.system", b"# ",
+    b'"prompt"', b'"tools":[{}],', b";", b"\t", b'""', b"- ", b"---\n", b"&a ", b"*a", b"<<: ",
+    b"!!python/object:os.system", b"# ",
     b"## ", b"```\n", b"~~~", b"groups:\n", b"expr: ", b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"  ", b"'",
     b"{{ $x }}",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.errors import ContractError, UsageError
 from holdfast.core.records import examples_bytes, read_examples
+from holdfast.sources.conversation import MEANINGFUL_KEYS
 from holdfast.sources.readers import Reading, check_turns, defects_error, read_file
 
 USER = {"role": "user", "content": "is it up?"}
@@ -172,7 +173,7 @@ def test_sound_chat_rows_come_back_unchanged(
     messages = [{"role": "system", "content": system}] if system else []
     for asked, answered in turns:
         messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
-    known = {"messages", "instruction", "output", "expected", "tools", "functions", "history", "chosen", "rejected"}
+    known = {"messages", "instruction", "output", "expected"} | MEANINGFUL_KEYS
     tags = {key: value for key, value in extra.items() if key not in known}
     found = read(folder, {"messages": messages, **tags})
     assert found.defects == []
