@@ -19,20 +19,20 @@ def build_example(
     row: dict[str, Any], read: Callable[[dict[str, Any]], Turns], source: str, split: Split | None, ignored: list[str]
 ) -> Example | list[Problem]:
     """The row as an Example, or everything that is wrong with it. Keys that are left out are appended to `ignored`."""
-    found = read(row)
-    problems: list[Problem] = list(found.problems)
-    tags: Tags = dict(found.tags)
-    if len(row) > len(found.used) or not row.keys() <= found.used:
-        problems += read_tags(row, found.used, tags, ignored)
-    if not found.problems:
-        if not _are_sound(found.turns):
-            problems += _list_problems(found.turns)
-        if found.rejected is not None:
-            problems += check_rejected(found.turns, found.rejected)
+    turns, used, unreadable, rejected, more = read(row)
+    problems: list[Problem] = [*unreadable] if unreadable else []
+    tags: Tags = {**more} if more else {}
+    if len(row) > len(used) or not row.keys() <= used:
+        problems += read_tags(row, used, tags, ignored)
+    if not unreadable:
+        if not _are_sound(turns):
+            problems += _list_problems(turns)
+        if rejected is not None:
+            problems += check_rejected(turns, rejected)
     if problems:
         return problems
-    messages = tuple([Message(role=role, content=content) for role, content in found.turns])
-    return Example(messages=messages, source=source, split=split, tags=tags, rejected=found.rejected)
+    messages = tuple([Message(role=role, content=content) for role, content in turns])
+    return Example(messages=messages, source=source, split=split, tags=tags, rejected=rejected)
 
 
 def check_turns(turns: Sequence[tuple[Any, Any]]) -> list[Problem]:

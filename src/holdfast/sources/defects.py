@@ -163,5 +163,5 @@ def defects_error(defects: Sequence[Defect], rows: int, found: int = 0, broken: 
     broken = broken or len({d.source for d in defects})
     return ContractError(
         f"{broken} of {rows} rows are defective ({found} defects; nothing is repaired):\n  " + "\n  ".join(lines),
-        hint="correct the lines, then repeat the same command",
+        hint="correct the lines, then repeat the same command; holdfast validate DATA reads them without a run",
     )

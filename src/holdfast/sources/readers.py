@@ -165,6 +165,7 @@ def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> 
         account.format, read = asked, _reader(asked, source)
     detector = detect.Detector(account.name) if read is None else None
     name, ignored = account.name, account.ignored
+    left_out: list[str] = []
     for item in rows:
         if len(item) != 2:
             account.defective += 1
@@ -177,10 +178,10 @@ def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> 
                 account.format, account.detected = detector.format, True
                 account.reason = f"{wrapping}, {detector.reason}"
                 read = _reader(detector.format, source)
-        left_out: list[str] = []
         found = build_example(row, read, f"{name}:{line}", split, left_out)  # type: ignore[arg-type]
         if left_out:
             ignored.update(left_out)
+            left_out.clear()
         if type(found) is not list:
             account.rows += 1
             yield found  # type: ignore[misc]
