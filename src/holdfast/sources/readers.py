@@ -69,7 +69,11 @@ def read_source(source: Source, name: str, report: SourceReport | None = None, n
     named = list(zip(found.files, names or _names_below(found, name), strict=True))
     form = _tree_format(source, named, name)
     if form is None:
+        others = [path for path, _ in named if found.base == Path(source.path) and kind_of(path) != "rows"]
+        report.left_out += map(str, others)
         for path, file_name in named:
+            if path in others:
+                continue
             yield from _read_rows(path, file_name, source, report)
         return
     account = FileReport(name, form, source.format == "auto", "told from the names and contents of its files")
@@ -107,7 +111,8 @@ def _tree_format(source: Source, named: Sequence[tuple[Path, str]], name: str) -
         if source.format not in TREES:
             raise UsageError(f"{name}: format {source.format} cannot be read", hint="holdfast config-schema")
         return source.format
-    kinds = sorted({kind_of(path) for path, _ in named} - {""}) or ["rows"]
+    kinds = sorted({kind_of(path) for path, _ in named if path.stem not in runbooks.INDEX_PAGES} - {""})
+    kinds = kinds or sorted({kind_of(path) for path, _ in named} - {""}) or ["rows"]
     if kinds == ["rows"]:
         return None
     if kinds == ["runbooks"]:

@@ -11,7 +11,6 @@ from holdfast.core.context import StageContext
 from holdfast.core.records import Example, Message, examples_bytes
 from holdfast.sources.defects import Defect, FileReport, FirstDefects, SourceReport, defects_error, describe_files
 from holdfast.sources.files import display_names, find_files
-from holdfast.sources.readers import read_source
 
 CHUNK = 1000
 
@@ -21,6 +20,8 @@ def run(context: StageContext) -> None:
 
     Memory does not grow with the rows: they are written in chunks to a file that gets its name only when all are sound.
     """
+    from holdfast.sources.readers import read_source
+
     config = context.config.collect
     found = [find_files(source.path) for source in config.sources]
     names = iter(display_names([path for files in found for path in files.files]))

@@ -113,3 +113,14 @@ def test_names_grow_by_folders_until_they_differ() -> None:
 def test_json_in_the_report_is_plain(tmp_path: Path) -> None:
     _, _, report = read_all(_one(tmp_path, "a.jsonl", DATA))
     assert json.loads(json.dumps(report.files[0].ignored)) == {}
+
+
+def test_other_kinds_of_files_in_a_folder_of_rows_are_left_out_and_named(tmp_path: Path) -> None:
+    put(tmp_path, "a.jsonl", "README.md")
+    examples, _, report = read_all(tmp_path)
+    assert (len(examples), [Path(name).name for name in report.left_out]) == (2, ["README.md"])
+    put(tmp_path, "contract.yaml")
+    with pytest.raises(ContractError, match=r"2 kinds .rows, yaml."):
+        read_all(tmp_path)
+    examples, _, report = read_all(tmp_path, format="messages")
+    assert (len(examples), len(report.left_out)) == (2, 2)
