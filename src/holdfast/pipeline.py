@@ -36,6 +36,7 @@ from holdfast.evaluate import verify
 from holdfast.export import stage as export
 from holdfast.plan import stage as plan
 from holdfast.sources import stage as sources
+from holdfast.sources.files import source_files
 from holdfast.train import stage as train
 
 BASE_MODEL = "base_model"
@@ -58,7 +59,7 @@ class Stage(NamedTuple):
 
 
 def _source_files(config: RunConfig) -> list[str]:
-    return [source.path for source in config.collect.sources]
+    return sorted({str(path) for source in config.collect.sources for path in source_files(source)})
 
 
 def _contract_file(config: RunConfig) -> list[str]:
@@ -68,7 +69,7 @@ def _contract_file(config: RunConfig) -> list[str]:
 EXAMPLES = {"prepare": ("test.jsonl", "task.json"), BASE_MODEL: ()}
 
 STAGES = (
-    Stage("collect", 1, sources.run, ("collect",), {}, _source_files),
+    Stage("collect", 2, sources.run, ("collect",), {}, _source_files),
     Stage("prepare", 1, dataset.run, ("prepare", "sequence_len", "seed"),
           {"collect": ("examples.jsonl",), BASE_MODEL: ()}, _contract_file),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),

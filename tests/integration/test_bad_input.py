@@ -82,7 +82,7 @@ def test_a_broken_line_17_is_named_with_its_file_and_line(fresh: SmallRun) -> No
     lines = data.read_text().splitlines()
     lines[16] = lines[16][:-2]
     data.write_text("\n".join(lines) + "\n")
-    refuse(fresh, 20, f"{data}:17: not JSON", "1 of 40 rows", "holdfast validate")
+    refuse(fresh, 20, "train.jsonl:17: json: not JSON", "1 of 56 rows", "holdfast validate")
     assert not list(fresh.folder.rglob("examples.jsonl"))
 
 

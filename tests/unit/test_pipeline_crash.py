@@ -16,7 +16,7 @@ import toy_pipeline
 from holdfast import pipeline
 from holdfast.core.config import RunConfig, load_config
 from holdfast.core.context import StageContext
-from holdfast.core.errors import IntegrityError
+from holdfast.core.errors import IntegrityError, StageError
 from holdfast.core.manifest import MANIFEST, read_manifest, verify_products
 from toy_pipeline import FOLDERS, Toy, actions, changed, products, run_toy, write_toy_config
 
@@ -133,8 +133,8 @@ def test_a_full_disk_at_any_rename_is_survived(
             patch.setattr(os, "replace", failing)
             try:
                 run_toy(config, run)
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
+            except StageError as error:
+                assert "the disk is full" in error.message
         if calls < full_at:
             break
         assert not list(run.rglob(".tmp-*"))

@@ -26,7 +26,7 @@ class Example(BaseModel):
     """One row of a data set: a conversation that ends with the wanted answer, and where it came from.
 
     `source` is `<file name>:<line>`. `split` is set when the user fixed it. `tags` holds free values for slices
-    (label, domain, borderline).
+    (label, domain, borderline). `rejected` is the worse answer to the same prompt in a preference pair.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +34,7 @@ class Example(BaseModel):
     source: str
     split: Literal["train", "valid", "test"] | None = None
     tags: dict[str, str | int | float | bool] = {}
+    rejected: str | None = None
 
     @property
     def id(self) -> str:

@@ -42,8 +42,11 @@ def test_sources_are_joined_and_say_what_was_detected(tmp_path: Path, capsys: py
     examples = collect(tmp_path, sources)
     assert [(e.source, e.split) for e in examples] == [("a.jsonl:1", "train"), ("b.jsonl:1", None)]
     said = capsys.readouterr().err
-    assert "a.jsonl: 1 rows, format instruction (detected), split train" in said
-    assert "b.jsonl: 1 rows, format messages (detected)" in said
+    assert (
+        "a.jsonl: 1 rows, format instruction (detected: JSONL, rows have `instruction`, `input`, `output`), split train"
+        in said
+    )
+    assert "b.jsonl: 1 rows, format messages (detected: JSONL, rows have `messages`)" in said
     entries = json.loads((tmp_path / "run/01-collect/collect.json").read_text())["sources"]
     assert [(e["name"], e["format"], e["rows"]) for e in entries] == [
         ("a.jsonl", "instruction", 1),
@@ -64,7 +67,7 @@ def test_defects_of_all_sources_are_reported_together_and_nothing_is_written(tmp
         collect(tmp_path, sources)
     assert "a.jsonl:2: empty" in caught.value.message
     assert "b.jsonl:2: empty" in caught.value.message
-    assert not (tmp_path / "run/01-collect").exists()
+    assert list((tmp_path / "run/01-collect").iterdir()) == []
 
 
 def test_files_with_the_same_name_are_told_apart_by_their_folder() -> None:
@@ -73,3 +76,45 @@ def test_files_with_the_same_name_are_told_apart_by_their_folder() -> None:
         "b/train.jsonl",
         "test.jsonl",
     ]
+
+
+def test_collect_writes_many_rows_in_chunks_and_says_how_it_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.core.console.time.monotonic", iter(range(0, 10**6, 11)).__next__)
+    path = write(tmp_path / "a.jsonl", *({**ROW, "input": str(n)} for n in range(2500)))
+    examples = collect(tmp_path, [{"path": path}])
+    assert [e.source for e in examples] == [f"a.jsonl:{n}" for n in range(1, 2501)]
+    assert "read: 2,000 rows," in capsys.readouterr().err
+
+
+def test_defects_are_all_counted_and_the_first_are_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", *({**ROW, "output": ""} for _ in range(3000)))
+    with pytest.raises(ContractError, match=r"3000 of 3000 rows are defective \(3000 defects"):
+        collect(tmp_path, [{"path": path}])
+
+
+def test_every_example_passes_the_hook_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.sources.stage.before_writing", lambda example: mask(example))
+
+    def mask(example: Example) -> Example:
+        return Example(messages=example.messages, source="masked")
+
+    assert [e.source for e in collect(tmp_path, [{"path": write(tmp_path / "a.jsonl", ROW)}], "s")] == ["masked"]
+
+
+def test_sources_of_several_kinds_become_one_list(tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books/DiskFull.md").write_text("# DiskFull\n\n## Meaning\n\nFull.\n")
+    write(tmp_path / "rows/a.jsonl", ROW)
+    write(tmp_path / "rows/sub/a.jsonl", CHAT)
+    examples = collect(
+        tmp_path, [{"path": str(tmp_path / "rows")}, {"path": str(tmp_path / "books"), "split": "train"}]
+    )
+    assert [(e.source, e.split) for e in examples] == [
+        ("rows/a.jsonl:1", None), ("sub/a.jsonl:1", None), ("DiskFull.md:1", "train"), ("DiskFull.md:3", "train"),
+    ]  # fmt: skip
+    document = json.loads((tmp_path / "run/01-collect/collect.json").read_text())
+    assert (document["rows"], [entry["format"] for entry in document["sources"]]) == (
+        4, ["instruction", "messages", "runbooks"],
+    )  # fmt: skip

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.errors import ContractError, UsageError
 from holdfast.core.records import examples_bytes, read_examples
+from holdfast.sources.conversation import MEANINGFUL_KEYS
 from holdfast.sources.readers import Reading, check_turns, defects_error, read_file
 
 USER = {"role": "user", "content": "is it up?"}
@@ -100,9 +101,10 @@ def test_a_defective_conversation_is_reported_and_not_repaired(tmp_path: Path, m
         ({"instruction": "x", "output": {"a": 1}}, "content_type"),
         ({"instruction": "x", "input": 7, "output": "y"}, "content_type"),
         ({"instruction": "x", "output": "y", "expected": "z"}, "two_answers"),
-        ({"instruction": "x", "output": "y", "history": [["a", "b"]]}, "meaningful_key"),
+        ({"instruction": "x", "output": "y", "history": [["a", "b", "c"]]}, "history"),
         ({"input": "x", "output": "y"}, "instruction"),
-        ({"instruction": "x", "output": "y", "score": float("nan")}, "number"),
+        ({"instruction": "x", "output": "y", "score": float("nan")}, "json"),
+        ({"instruction": "x", "output": "y", "score": 2**63}, "number"),
     ],
 )
 def test_a_defective_instruction_row_is_reported(tmp_path: Path, row: dict[str, Any], rule: str) -> None:
@@ -132,8 +134,8 @@ def test_the_format_is_looked_for_in_every_row(tmp_path: Path) -> None:
 
 
 def test_rows_with_unknown_keys_only_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"rows\.jsonl:1 has no known key \(completion, prompt\)"):
-        read(tmp_path, {"prompt": "x", "completion": "y"})
+    with pytest.raises(ContractError, match=r"rows\.jsonl:1 has no known key \(body, title\)"):
+        read(tmp_path, {"title": "x", "body": "y"})
 
 
 def test_a_row_with_both_formats_needs_a_decision(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_sound_chat_rows_come_back_unchanged(
     messages = [{"role": "system", "content": system}] if system else []
     for asked, answered in turns:
         messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
-    known = {"messages", "instruction", "output", "expected", "tools", "functions", "history", "chosen", "rejected"}
+    known = {"messages", "instruction", "output", "expected"} | MEANINGFUL_KEYS
     tags = {key: value for key, value in extra.items() if key not in known}
     found = read(folder, {"messages": messages, **tags})
     assert found.defects == []
