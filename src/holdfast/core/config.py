@@ -56,6 +56,15 @@ class PrepareConfig(Section):
     """What to do with a training or validation row longer than `sequence_len`; nothing is ever cut."""
 
 
+class AugmentConfig(Section):
+    """More training rows, made offline from rules that you write. Valid and test never hold any."""
+
+    rules: str | None = None
+    """The rules file (paraphrases, grammars, contrasts, decompose, preferences); `null` = nothing is made."""
+    max_synthetic_share: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Synthetic rows are at most this share of all training rows."""
+
+
 class PlanConfig(Section):
     """The card to plan for (`auto` = the one that is there, `cpu`, or a size such as `8GB`) and what to leave free."""
 
@@ -184,6 +193,7 @@ class RunConfig(Section):
     """Seed of the split and of training."""
     collect: CollectConfig
     prepare: PrepareConfig = PrepareConfig()
+    augment: AugmentConfig = AugmentConfig()
     plan: PlanConfig = PlanConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -212,6 +222,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     if config.prepare.contract:
         contract = _absolute(config.prepare.contract, folder)
         update["prepare"] = config.prepare.model_copy(update={"contract": contract})
+    if config.augment.rules:
+        update["augment"] = config.augment.model_copy(update={"rules": _absolute(config.augment.rules, folder)})
     if config.base_model.startswith((".", "/", "~")) or (folder / config.base_model).is_dir():
         update["base_model"] = _absolute(config.base_model, folder)
     if config.verify.deploy != "F16" and config.verify.deploy not in config.export.quantizations:

@@ -1,4 +1,4 @@
-"""prepare: contract → duplicates → split → token audit, and a report that proves each."""
+"""prepare: contract → duplicates → split → augment train → token audit, and a report that proves each."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -43,6 +43,8 @@ class Divided(NamedTuple):
 
 def run(context: StageContext) -> None:
     """Write the three splits, task.json, lengths.json and report.json; nothing at all when a check fails."""
+    from holdfast.dataset.extend import extend_training
+
     config = context.config
     examples = read_examples(context.inputs["collect"] / "examples.jsonl")
     contract = read_contract(Path(config.prepare.contract)) if config.prepare.contract else None
@@ -52,6 +54,8 @@ def run(context: StageContext) -> None:
     sizes = Sizes(config.prepare.val_set_size, config.prepare.test_set_size)
     divided = divide(examples, contract, sizes, config.prepare.near_duplicate_threshold, config.seed)
     by_split = {name: _rows_of(divided, name) for name in SPLITS}
+    extension = extend_training(config, by_split, contract)
+    by_split["train"] = extension.train
     audit, long = _audit(context, by_split)
     by_split = {name: [e for e in rows if e.source not in long] for name, rows in by_split.items()}
     warnings = _warnings(divided, by_split, audit, config.sequence_len, long)
@@ -61,9 +65,11 @@ def run(context: StageContext) -> None:
     task = describe_task(contract, config.name, [e for rows in by_split.values() for e in rows])
     context.out.write_json("task.json", task)
     context.out.write_json("lengths.json", _lengths(audit, config.sequence_len))
-    report = _report(context, divided, by_split, audit, long)
-    context.out.write_json("report.json", {**report, "contract": contract.task if contract else None,
-                                           "warnings": warnings})  # fmt: skip
+    if extension.pairs:
+        context.out.write_jsonl("preferences.jsonl", extension.pairs)
+    report = {**_report(context, divided, by_split, audit, long), "augmentation": extension.counts,
+              "contract": contract.task if contract else None, "warnings": warnings}  # fmt: skip
+    context.out.write_json("report.json", report)
     counts = ", ".join(f"{name} {len(rows)}" for name, rows in by_split.items())
     largest = report["split_proof"]["largest"]
     across = f"; largest similarity across splits {largest['similarity']:.2f}" if largest else ""

@@ -1,0 +1,50 @@
+"""What `augment` adds to a prepared data set: rows behind the training rows, preference pairs, counts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from holdfast.core.config import RunConfig
+from holdfast.core.records import Example
+from holdfast.dataset.augment import augment
+from holdfast.dataset.augment_rules import read_rules
+from holdfast.dataset.contract import DatasetContract
+from holdfast.dataset.preferences import count_pairs, gather_facts, make_pairs
+from holdfast.dataset.validate import validate_examples, violations_error
+
+
+class Extension(NamedTuple):
+    """train: all training rows, synthetic ones last; pairs: rows of preferences.jsonl; counts: for the report."""
+
+    train: list[Example]
+    pairs: list[dict[str, Any]]
+    counts: dict[str, Any] | None
+
+
+def extend_training(
+    config: RunConfig, by_split: Mapping[str, Sequence[Example]], contract: DatasetContract | None
+) -> Extension:
+    """Apply the rules file to the rows of `train`, once the splits are fixed. Without one, nothing changes.
+
+    Raises ConfigError for a wrong rules file, ContractError when a rule makes rows that break the contract. Rows made
+    by `decompose` answer in another form and are not held against it; their words are those of rows that keep it.
+    """
+    train = list(by_split["train"])
+    if config.augment.rules is None:
+        return Extension(train, [], None)
+    rules = read_rules(Path(config.augment.rules))
+    made = augment(
+        train, rules, config.seed, max_share=config.augment.max_synthetic_share,
+        held_out=[*by_split["valid"], *by_split["test"]], contract=contract,
+        threshold=config.prepare.near_duplicate_threshold,
+    )  # fmt: skip
+    checked = [row for row in made.rows if row.tags["augmentation"] != "decompose"]
+    if contract is not None and (violations := validate_examples(checked, contract)):
+        raise violations_error(violations, len(checked))
+    pairs: list[dict[str, Any]] = []
+    counts = dict(made.counts)
+    if rules.preferences:
+        facts = gather_facts(train, contract, rules.preferences.nodes)
+        pairs = make_pairs(train, rules.preferences, facts, config.seed)
+        counts["preferences"] = {"pairs": len(pairs), "by_break": count_pairs(pairs, rules.preferences)}
+    return Extension([*train, *made.rows], pairs, counts)
