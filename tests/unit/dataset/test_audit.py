@@ -4,7 +4,7 @@ import pytest
 
 from holdfast.core.errors import ContractError
 from holdfast.core.records import Example, Message
-from holdfast.dataset.audit import check_rows, measure_row, summarise, too_long
+from holdfast.dataset.audit import check_rows, length_percentiles, measure_row, summarise, too_long
 
 END, NO = 2, -100
 TURN = (Message(role="user", content="up?"), Message(role="assistant", content="yes"))
@@ -52,3 +52,9 @@ def test_the_summary_counts_tokens() -> None:
     found = summarise([measure_row(ONE, [NO, NO, 5, END], 2, {END})], 3)
     assert (found["tokens"], found["trained_tokens"], found["trained_share"]) == (4, 2, 0.5)
     assert (found["rows_with_trained_eos"], found["zero_label_rows"], found["truncated_rows"]) == (1, 0, 1)
+
+
+def test_percentiles_are_lengths_that_occur() -> None:
+    assert length_percentiles(range(1, 101)) == {"p50": 50, "p90": 90, "p99": 99}
+    assert length_percentiles([7]) == {"p50": 7, "p90": 7, "p99": 7}
+    assert length_percentiles([]) == {"p50": 0, "p90": 0, "p99": 0}

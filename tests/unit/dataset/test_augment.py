@@ -173,9 +173,8 @@ def test_a_shared_system_turn_comes_before_grammar_rows() -> None:
 
 
 def test_decomposed_rows_have_markers_and_the_answers_own_words() -> None:
-    answer = (
-        "## Cause\n\nDisk slow.\n\n## Actions\n\n1. Run `zpool status`.\n2. Run `qm list`.\n\n## Escalation\n\nCall."
-    )
+    answer = "## Cause\n\nDisk slow.\n\n## Actions\n\n1. Run `zpool status`.\n2. Run `qm list`."
+    answer += "\n\n## Escalation\n\nCall."
     turns = (Message(role="user", content="Alert on pve7"), Message(role="assistant", content=answer))
     made = augment(
         [Example(messages=turns, source="a:1")], AugmentRules.model_validate({"decompose": {}}), 1, max_share=0.95

@@ -1,4 +1,4 @@
-"""The index of held-out rows finds exactly what the plain comparison finds. pytest tests/unit/dataset/test_heldout.py"""
+"""The index of held-out rows finds what the plain comparison finds. pytest tests/unit/dataset/test_heldout.py"""
 
 from hypothesis import given
 from hypothesis import strategies as st
