@@ -14,11 +14,15 @@ from holdfast.dataset.validate import validate_examples, violations_error
 
 
 class Extension(NamedTuple):
-    """train: all training rows, synthetic ones last; pairs: rows of preferences.jsonl; counts: for the report."""
+    """train: all training rows, synthetic ones last; pairs: rows of preferences.jsonl; counts: for the report.
+
+    warnings: rules that made nothing, in words.
+    """
 
     train: list[Example]
     pairs: list[dict[str, Any]]
     counts: dict[str, Any] | None
+    warnings: list[str]
 
 
 def extend_training(
@@ -31,7 +35,7 @@ def extend_training(
     """
     train = list(by_split["train"])
     if config.augment.rules is None:
-        return Extension(train, [], None)
+        return Extension(train, [], None, [])
     rules = read_rules(Path(config.augment.rules))
     made = augment(
         train, rules, config.seed, max_share=config.augment.max_synthetic_share,
@@ -47,4 +51,10 @@ def extend_training(
         facts = gather_facts(train, contract, rules.preferences.nodes)
         pairs = make_pairs(train, rules.preferences, facts, config.seed)
         counts["preferences"] = {"pairs": len(pairs), "by_break": count_pairs(pairs, rules.preferences)}
-    return Extension([*train, *made.rows], pairs, counts)
+    return Extension([*train, *made.rows], pairs, counts, _idle(counts))
+
+
+def _idle(counts: Mapping[str, Any]) -> list[str]:
+    idle = [f"the rule {name!r} of augment made no row" for name, rule in counts["by_rule"].items() if not rule["made"]]
+    breaks = counts.get("preferences", {}).get("by_break", {})
+    return idle + [f"no row could be broken as {name!r} for a preference pair" for name, n in breaks.items() if not n]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from holdfast.core.context import StageContext
+from holdfast.core.documents import read_json
 from holdfast.core.errors import ContractError
 from holdfast.core.records import SPLITS, Example, read_examples
 from holdfast.dataset.audit import Audit, RowTokens, audit_tokens, check_rows, summarise, too_long
@@ -58,7 +59,7 @@ def run(context: StageContext) -> None:
     by_split["train"] = extension.train
     audit, long = _audit(context, by_split)
     by_split = {name: [e for e in rows if e.source not in long] for name, rows in by_split.items()}
-    warnings = _warnings(divided, by_split, audit, config.sequence_len, long)
+    warnings = [*_warnings(divided, by_split, audit, config.sequence_len, long), *extension.warnings]
     _refuse_empty(by_split)
     for name, rows in by_split.items():
         context.out.write_examples(f"{name}.jsonl", rows)
@@ -70,12 +71,25 @@ def run(context: StageContext) -> None:
     report = {**_report(context, divided, by_split, audit, long), "augmentation": extension.counts,
               "contract": contract.task if contract else None, "warnings": warnings}  # fmt: skip
     context.out.write_json("report.json", report)
+    _write_page(context, report, by_split, contract)
     counts = ", ".join(f"{name} {len(rows)}" for name, rows in by_split.items())
     largest = report["split_proof"]["largest"]
     across = f"; largest similarity across splits {largest['similarity']:.2f}" if largest else ""
     context.console.say(f"  {counts} rows, {len(divided.dropped)} exact duplicates dropped{across}")
     for text in warnings:
         context.console.warn(text)
+
+
+def _write_page(
+    context: StageContext, report: dict[str, Any], by_split: dict[str, list[Example]], contract: DatasetContract | None
+) -> None:
+    from holdfast.dataset.report_page import Inputs, data_page
+
+    found = {name: context.inputs["collect"] / name for name in ("collect.json", "redaction.json")}
+    collected, redaction = (read_json(path) if path.is_file() else None for path in found.values())
+    lengths = read_json(context.out.path / "lengths.json")
+    page = Inputs(context.config.name, report, lengths, by_split, contract, collected, redaction)
+    context.out.write_text("report.html", data_page(page))
 
 
 def divide(

@@ -82,13 +82,24 @@ def rows(count: int, split: str | None = None, words: str = "") -> list[Example]
     return made
 
 
-def prepare(folder: Path, examples: list[Example], **options: Any) -> Path:
+def prepare_augmented(folder: Path, rules: str) -> Path:
+    (folder / "augment.yaml").write_text(rules)
+    return prepare(folder, rows(200), augment={"rules": str(folder / "augment.yaml"), "max_synthetic_share": 0.25})
+
+
+def prepare(folder: Path, examples: list[Example], augment: Any = None, **options: Any) -> Path:
     (folder / "collect").mkdir()
     (folder / "collect" / "examples.jsonl").write_bytes(examples_bytes(examples))
     (folder / "contract.yaml").write_text(CONTRACT)
     section = {"contract": str(folder / "contract.yaml"), **options}
     config = RunConfig.model_validate(
-        {"name": "t", "sequence_len": 64, "collect": {"sources": [{"path": "x"}]}, "prepare": section}
+        {
+            "name": "t",
+            "sequence_len": 64,
+            "collect": {"sources": [{"path": "x"}]},
+            "prepare": section,
+            "augment": augment or {},
+        }
     )
     run_dir = RunDir(folder / "run")
     out = run_dir.stage("prepare")
@@ -149,3 +160,51 @@ def test_small_splits_are_warned_of_and_empty_ones_refused(tmp_path: Path, capsy
     (tmp_path / "second").mkdir()
     with pytest.raises(ContractError, match="no row is left for test"):
         prepare(tmp_path / "second", rows(30, "train"))
+
+
+RULES = """\
+slots: {site: [north, south, east, west, harbour, old town], who: [desk, guard, office]}
+paraphrases: [{name: said, text: "The {who} of {site} says: {input}"}]
+grammars: [{name: none, text: "{instruction}\\n\\n{site} {who}", answer: '{"priority":"low"}', rows: 5}]
+preferences: {breaks: [wrong_label]}
+"""
+
+
+def test_synthetic_rows_are_in_train_only_and_counted(tmp_path: Path) -> None:
+    out = prepare_augmented(tmp_path, RULES)
+    report = json.loads((out / "report.json").read_text())
+    found = {name: read_examples(out / f"{name}.jsonl") for name in SPLITS}
+    synthetic = {name: sum(bool(e.tags.get("synthetic")) for e in examples) for name, examples in found.items()}
+    assert synthetic == {"train": report["augmentation"]["synthetic"], "valid": 0, "test": 0}
+    assert 0 < synthetic["train"] <= 0.25 * len(found["train"])
+    assert report["rows"]["train"] == len(found["train"]) == report["token_audit"]["splits"]["train"]["rows"]
+    pairs = [json.loads(line) for line in (out / "preferences.jsonl").read_text().splitlines()]
+    assert len(pairs) == report["augmentation"]["preferences"]["pairs"] == len(found["train"]) - synthetic["train"]
+    page = (out / "report.html").read_text()
+    assert "made by said" in page
+    assert f"{synthetic['train']:,}" in page
+
+
+def test_a_rule_that_breaks_the_contract_stops_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"bad:1: label: 'priority' must be one of high, low; found urgent"):
+        prepare_augmented(
+            tmp_path,
+            """\
+slots: {n: [one, two]}
+grammars: [{name: bad, text: "{instruction}\\n\\n{n} quite new ticket", answer: '{"priority":"urgent"}', rows: 1}]
+""",
+        )
+    assert not (tmp_path / "run" / "02-prepare" / "train.jsonl").exists()
+
+
+def test_a_rule_that_fits_no_row_is_warned_of(tmp_path: Path) -> None:
+    out = prepare_augmented(tmp_path, "paraphrases: [{name: never, text: 'x {input}', when: {label: [urgent]}}]")
+    warnings = json.loads((out / "report.json").read_text())["warnings"]
+    assert "the rule 'never' of augment made no row" in warnings
+
+
+def test_without_rules_nothing_is_made(tmp_path: Path) -> None:
+    out = prepare(tmp_path, rows(60))
+    assert json.loads((out / "report.json").read_text())["augmentation"] is None
+    assert not (out / "preferences.jsonl").exists()
+    assert "Synthetic rows" not in (out / "report.html").read_text()
