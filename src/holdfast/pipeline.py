@@ -83,10 +83,11 @@ STAGES = (
     Stage("verify", 1, verify.run, ("name", "export", "verify", "evaluate"),
           {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json"),
            "export": ("",), "evaluate": ("samples.jsonl", "results.json")}),
-    Stage("decide", 1, decide.run, ("decide", "verify"),
+    Stage("decide", 2, decide.run, ("decide", "verify"),
           {"baseline": ("samples.jsonl", "results.json"),
            "evaluate": ("samples.jsonl", "results.json", "comparison.json"),
-           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",)}),
+           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",), "plan": ("plan.json",),
+           "train": ("training.json", "trainer_log.jsonl")}),
 )  # fmt: skip
 
 
