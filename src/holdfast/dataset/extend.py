@@ -12,14 +12,16 @@ from holdfast.dataset.contract import DatasetContract
 from holdfast.dataset.preferences import count_pairs, gather_facts, make_pairs
 from holdfast.dataset.validate import validate_examples, violations_error
 
+NEAR = 0.8  # where near duplicates are not looked for among the rows, new rows still keep away from held-out ones
+
 
 class Extension(NamedTuple):
-    """train: all training rows, synthetic ones last; pairs: rows of preferences.jsonl; counts: for the report.
+    """rows: new training rows, to be put behind the others; pairs: preferences.jsonl; counts: for the report.
 
     warnings: rules that made nothing, in words.
     """
 
-    train: list[Example]
+    rows: list[Example]
     pairs: list[dict[str, Any]]
     counts: dict[str, Any] | None
     warnings: list[str]
@@ -33,14 +35,14 @@ def extend_training(
     Raises ConfigError for a wrong rules file, ContractError when a rule makes rows that break the contract. Rows made
     by `decompose` answer in another form and are not held against it; their words are those of rows that keep it.
     """
-    train = list(by_split["train"])
     if config.augment.rules is None:
-        return Extension(train, [], None, [])
+        return Extension([], [], None, [])
+    train = by_split["train"]
     rules = read_rules(Path(config.augment.rules))
     made = augment(
         train, rules, config.seed, max_share=config.augment.max_synthetic_share,
         held_out=[*by_split["valid"], *by_split["test"]], contract=contract,
-        threshold=config.prepare.near_duplicate_threshold,
+        threshold=config.prepare.near_duplicate_threshold or NEAR,
     )  # fmt: skip
     checked = [row for row in made.rows if row.tags["augmentation"] != "decompose"]
     if contract is not None and (violations := validate_examples(checked, contract)):
@@ -51,7 +53,7 @@ def extend_training(
         facts = gather_facts(train, contract, rules.preferences.nodes)
         pairs = make_pairs(train, rules.preferences, facts, config.seed)
         counts["preferences"] = {"pairs": len(pairs), "by_break": count_pairs(pairs, rules.preferences)}
-    return Extension([*train, *made.rows], pairs, counts, _idle(counts))
+    return Extension(made.rows, pairs, counts, _idle(counts))
 
 
 def _idle(counts: Mapping[str, Any]) -> list[str]:

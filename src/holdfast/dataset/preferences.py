@@ -170,7 +170,7 @@ def count_pairs(pairs: Sequence[Mapping[str, Any]], rules: Preferences) -> dict[
 
 def _pair(example: Example, name: str, broken: str) -> dict[str, Any]:
     return {
-        "prompt": [message.model_dump() for message in example.prompt],
+        "prompt": [{"role": message.role, "content": message.content} for message in example.prompt],
         "chosen": [{"role": "assistant", "content": example.answer}],
         "rejected": [{"role": "assistant", "content": broken}],
         "source": example.source,

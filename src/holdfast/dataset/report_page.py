@@ -1,20 +1,30 @@
 """report.html of prepare: the data set on one page, from the documents and a few rows of the stage."""
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from holdfast.core.records import SPLITS, Example
 from holdfast.dataset.contract import DatasetContract
 from holdfast.dataset.validate import label_of
 from holdfast.pages.render import count, percent, render_page
-from holdfast.pages.svg import Mark, Part, histogram, scale, share_bar, stacked_bar
+from holdfast.pages.svg import Mark, Part, histogram, nice_step, scale, share_bar, stacked_bar
 
 Document = Mapping[str, Any]
 KINDS = {"train": "s-train", "valid": "s-valid", "test": "s-test"}
+TAGS = ("label", "domain")
 VALUES_SHOWN = 12  # values of a label or domain
 PAIRS_SHOWN = 10
 SAMPLES_OF_A_KIND = 4
+BINS = 24
+
+
+class Survey(NamedTuple):
+    """What was seen while reading the rows once. counts: label and domain → split → value → rows."""
+
+    counts: dict[str, dict[str, Counter[str]]]
+    samples: list[dict[str, Any]]
 
 
 class Inputs(NamedTuple):
@@ -23,10 +33,38 @@ class Inputs(NamedTuple):
     name: str
     report: Document
     lengths: Document
-    by_split: Mapping[str, Sequence[Example]]
-    contract: DatasetContract | None
+    rows: Survey
     collected: Document | None
     redaction: Document | None
+
+
+def survey(by_split: Mapping[str, Iterable[Example]], contract: DatasetContract | None) -> Survey:
+    """Read the rows of each split once: count values, and keep a few samples.
+
+    Samples: up to four training rows of different labels, four of different augmentations, and one test row.
+    """
+    counts: dict[str, dict[str, Counter[str]]] = {name: {split: Counter() for split in SPLITS} for name in TAGS}
+    chosen: dict[str, Example] = {}
+    tests: list[dict[str, Any]] = []
+    for split in SPLITS:
+        for example in by_split[split]:
+            values = {name: _value(example, name, contract) for name in TAGS}
+            for name, value in values.items():
+                if value:
+                    counts[name][split][value] += 1
+            if split == "train":
+                _choose(chosen, example, values["label"])
+            elif split == "test" and not tests:
+                tests.append(_sample(example, split, values["label"]))
+    return Survey(counts, [_sample(example, "train", kind) for kind, example in chosen.items()] + tests)
+
+
+def _choose(chosen: dict[str, Example], example: Example, label: str) -> None:
+    made = bool(example.tags.get("synthetic"))
+    kind = f"made by {example.tags.get('augmentation')}" if made else label
+    same = sum(key.startswith("made by ") == made for key in chosen)
+    if kind not in chosen and same < SAMPLES_OF_A_KIND:
+        chosen[kind] = example
 
 
 def data_page(inputs: Inputs) -> str:
@@ -47,7 +85,7 @@ def data_page(inputs: Inputs) -> str:
         "lengths": _lengths(inputs),
         "mask": _mask(report["token_audit"].get("example")),
         "synthetic": _synthetic(report.get("augmentation")),
-        "samples": choose_samples(inputs.by_split, inputs.contract),
+        "samples": inputs.rows.samples,
     })  # fmt: skip
 
 
@@ -100,11 +138,7 @@ def _splits(rows: Document, proof: Document) -> dict[str, Any]:
 def _balance(inputs: Inputs) -> list[dict[str, Any]]:
     """Label and domain by split, the most frequent value first; a table only where there are values."""
     tables = []
-    for name in ("label", "domain"):
-        counts = {
-            split: Counter(value for e in rows if (value := _value(e, name, inputs.contract)))
-            for split, rows in inputs.by_split.items()
-        }
+    for name, counts in inputs.rows.counts.items():
         total: Counter[str] = sum(counts.values(), Counter())
         values = sorted(total, key=lambda value: (-total[value], value))
         if not values:
@@ -144,10 +178,8 @@ def _proof(proof: Document) -> dict[str, Any]:
 
 def _checks(report: Document) -> list[dict[str, str]]:
     duplicates, audit = report["duplicates"], report["token_audit"]
-    dropped = duplicates["exact_dropped"]
-    exact = dropped if isinstance(dropped, int) else len(dropped)
-    too_long = audit["dropped_too_long"]
-    long_rows = too_long if isinstance(too_long, int) else len(too_long)
+    exact = duplicates.get("exact_dropped_rows", len(duplicates["exact_dropped"]))
+    long_rows = (report.get("fit") or {}).get("dropped", len(audit["dropped_too_long"]))
     contract = report.get("contract")
     return [
         _check("Contract violations", len(report["violations"]), f"of {contract}" if contract else "no contract given"),
@@ -179,18 +211,31 @@ def _redaction(document: Document | None) -> list[dict[str, Any]] | None:
 
 def _lengths(inputs: Inputs) -> dict[str, Any]:
     audit, limit = inputs.report["token_audit"], inputs.lengths["sequence_len"]
-    plots = []
-    for name in ("train", "valid"):
-        values = inputs.lengths.get(name)
-        if values and isinstance(values, list):
-            title = f"{name}: tokens of {count(len(values))} rows, longest {count(max(values))}, limit {count(limit)}"
-            plots.append({"name": name, "svg": histogram(title, values, limit, KINDS[name])})
-    lines = [{"name": name, **found} for name, found in audit["splits"].items()]
+    plots, lines = [], []
+    for name, found in audit["splits"].items():
+        bins, percentiles = read_lengths(inputs.lengths.get(name))
+        lines.append({"name": name, "p50": "–", "p90": "–", "p99": "–", **percentiles, **found})
+        if bins:
+            rows = sum(number for _, number in bins)
+            title = f"{name}: tokens of {count(rows)} rows, longest {count(found['longest'])}, limit {count(limit)}"
+            plots.append({"name": name, "svg": histogram(title, bins, limit, KINDS[name])})
     text = (
         f"A training row may have {count(limit)} tokens (sequence_len). {percent(audit['trained_share'])} of all "
         "tokens are trained: the answers and the tokens that end them."
     )
     return {"text": text, "plots": plots, "lines": lines}
+
+
+def read_lengths(found: Any) -> tuple[list[tuple[float, int]], dict[str, int]]:
+    """Histogram and percentiles of one split in lengths.json, whether it lists every row or has counted them."""
+    if isinstance(found, Mapping):
+        percentiles = {f"p{share}": int(tokens) for share, tokens in found.get("percentiles", {}).items()}
+        return [(upto, rows) for upto, rows in found.get("histogram", ())], percentiles
+    if not found:
+        return [], {}
+    step = max(1.0, nice_step(max(found) / BINS))
+    counts = Counter(math.ceil(max(1, tokens) / step) for tokens in found)
+    return [(step * place, counts[place]) for place in range(1, max(counts) + 1)], {}
 
 
 def _mask(example: Document | None) -> dict[str, str] | None:
@@ -222,19 +267,6 @@ def _synthetic(counts: Document | None) -> dict[str, Any] | None:
         "pair_count": pairs.get("pairs", 0),
         "pairs": [{"name": name, "count": number} for name, number in pairs.get("by_break", {}).items()],
     }  # fmt: skip
-
-
-def choose_samples(by_split: Mapping[str, Sequence[Example]], contract: DatasetContract | None) -> list[dict[str, Any]]:
-    """Up to four training rows of different labels, four of different augmentations, and one test row."""
-    chosen: dict[str, Example] = {}
-    for example in by_split["train"]:
-        made = example.tags.get("synthetic")
-        kind = f"made by {example.tags.get('augmentation')}" if made else _value(example, "label", contract)
-        same = [key for key in chosen if key.startswith("made by ") == bool(made)]
-        if kind not in chosen and len(same) < SAMPLES_OF_A_KIND:
-            chosen[kind] = example
-    rows = [_sample(example, "train", kind) for kind, example in chosen.items()]
-    return rows + [_sample(example, "test", _value(example, "label", contract)) for example in by_split["test"][:1]]
 
 
 def _sample(example: Example, split: str, kind: str) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def run(context: StageContext) -> None:
     divided = divide(examples, contract, sizes, config.prepare.near_duplicate_threshold, config.seed)
     by_split = {name: _rows_of(divided, name) for name in SPLITS}
     extension = extend_training(config, by_split, contract)
-    by_split["train"] = extension.train
+    by_split["train"] += extension.rows
     audit, long = _audit(context, by_split)
     by_split = {name: [e for e in rows if e.source not in long] for name, rows in by_split.items()}
     warnings = [*_warnings(divided, by_split, audit, config.sequence_len, long), *extension.warnings]
@@ -83,12 +83,12 @@ def run(context: StageContext) -> None:
 def _write_page(
     context: StageContext, report: dict[str, Any], by_split: dict[str, list[Example]], contract: DatasetContract | None
 ) -> None:
-    from holdfast.dataset.report_page import Inputs, data_page
+    from holdfast.dataset.report_page import Inputs, data_page, survey
 
     found = {name: context.inputs["collect"] / name for name in ("collect.json", "redaction.json")}
     collected, redaction = (read_json(path) if path.is_file() else None for path in found.values())
     lengths = read_json(context.out.path / "lengths.json")
-    page = Inputs(context.config.name, report, lengths, by_split, contract, collected, redaction)
+    page = Inputs(context.config.name, report, lengths, survey(by_split, contract), collected, redaction)
     context.out.write_text("report.html", data_page(page))
 
 

@@ -119,9 +119,8 @@ def length_table(audit: dict[str, Any], sequence_len: int) -> str:
         row += [found["longest"], f"{found['tokens']:,}", f"{100 * found['trained_share']:.1f} %"]
         row += [f"{found['rows_with_trained_eos']}/{found['rows']}", found["truncated_rows"]]
         lines.append("".join(str(cell).rjust(12 if i > 5 else 8) for i, cell in enumerate(row)))
-    dropped = audit["dropped_too_long"]
-    count = dropped if isinstance(dropped, int) else len(dropped)
-    lines.append(f"sequence_len {sequence_len}; {count} rows dropped because they are longer; nothing is ever cut")
+    dropped = len(audit["dropped_too_long"])
+    lines.append(f"sequence_len {sequence_len}; {dropped} rows dropped because they are longer; nothing is ever cut")
     return "\n".join(lines)
 
 

@@ -74,30 +74,32 @@ def share_bar(share: float, kind: str) -> Markup:
     return element("svg", drawn, kind="cell-bar", viewBox="0 0 100 10", aria_hidden="true")
 
 
-def histogram(title: str, values: Sequence[int], limit: int, kind: str, unit: str = "tokens") -> Markup:
-    """How often each length occurs, with a line at `limit`. values: at least one."""
-    step = nice_step(max(max(values), limit) * 1.02 / 32)
-    bins = math.ceil(max(max(values) + 1, limit * 1.02) / step)
-    counts = [0] * bins
-    for value in values:
-        counts[int(value / step)] += 1
+def histogram(title: str, bins: Sequence[tuple[float, int]], limit: int, kind: str, unit: str = "tokens") -> Markup:
+    """How often each length occurs, with a line at `limit`.
+
+    bins: (up to which length, rows), each from where the one before ends; at least one row in all.
+    """
+    end = max(bins[-1][0], limit * 1.02)
+    highest = max(rows for _, rows in bins)
     left, right, top, bottom = 44.0, WIDTH - 12.0, 18.0, 132.0
-    highest, wide = max(counts), (right - left) / bins
     drawn = [_axis(left, right, bottom)]
-    for number, rows in enumerate(counts):
+    begin = 0.0
+    for upto, rows in bins:
+        x, wide = left + (right - left) * begin / end, (right - left) * (upto - begin) / end
         if rows:
             high = max(1.5, (bottom - top) * rows / highest)
-            bar = element("title", f"{number * step:g} to {(number + 1) * step:g} {unit}: {rows:,} rows")
-            drawn.append(element("rect", bar, kind=kind, x=left + number * wide + 0.75, y=bottom - high,
-                                 width=max(0.5, wide - 1.5), height=high))  # fmt: skip
+            said = element("title", f"{begin:g} to {upto:g} {unit}: {rows:,} rows")
+            drawn.append(element("rect", said, kind=kind, x=x + min(0.75, wide / 4), y=bottom - high,
+                                 width=max(wide / 2, wide - 1.5), height=high))  # fmt: skip
+        begin = upto
     drawn.append(_text(left - 6, top + 4, f"{highest:,}", "end"))
     drawn.append(_text(left - 6, bottom, "0", "end"))
-    tick = nice_step(bins * step / 6)
-    for number in range(int(bins * step / tick) + 1):
-        x = left + (right - left) * number * tick / (bins * step)
+    tick = nice_step(end / 6)
+    for number in range(int(end / tick) + 1):
+        x = left + (right - left) * number * tick / end
         drawn.append(element("line", kind="tick", x1=x, y1=bottom, x2=x, y2=bottom + 4))
         drawn.append(_text(x, bottom + 18, f"{number * tick:,g}", "middle"))
-    x = left + (right - left) * limit / (bins * step)
+    x = left + (right - left) * limit / end
     drawn.append(element("line", kind="limit", x1=x, y1=top - 8, x2=x, y2=bottom))
     drawn.append(_text(x - 5, top, f"limit {limit:,}", "end", "label"))
     return figure(title, 156, *drawn)
@@ -166,7 +168,7 @@ def line_chart(title: str, lines: Sequence[Line], x_name: str, y_name: str) -> M
         while any(abs(y - other) < 15 for other in heights):
             y -= 5
         heights.append(y)
-        drawn.append(_text(min(x, right) + 8, y + 4, line.label, "start", f"label {line.kind}"))
+        drawn.append(_text(right + 8, y + 4, line.label, "start", f"label {line.kind}"))
     return figure(title, 236, *drawn)
 
 

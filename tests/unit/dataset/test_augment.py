@@ -166,7 +166,7 @@ def test_changed_fields_keep_the_way_the_answer_is_written() -> None:
 
 def test_a_shared_system_turn_comes_before_grammar_rows() -> None:
     system = Message(role="system", content="Be short.")
-    examples = [r.model_copy(update={"messages": (system, *r.messages)}) for r in rows(20)]
+    examples = [Example(messages=(system, *r.messages), source=r.source, split="train") for r in rows(20)]
     made = [r for r in make(examples).rows if r.tags["augmentation"] == "alerts"]
     assert made
     assert all(r.messages[0] == system for r in made)

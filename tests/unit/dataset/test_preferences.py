@@ -93,7 +93,7 @@ def test_json_answers_are_broken_in_one_way(seed: int) -> None:
 
 @given(st.integers(0, 50), st.integers(1, 3), st.lists(st.sampled_from(sorted(BREAKS)), min_size=1, unique=True))
 def test_pairs_are_deterministic_distinct_and_limited(seed: int, per_row: int, breaks: list[str]) -> None:
-    rows = [ALERT, TICKET.model_copy(update={"source": "a.jsonl:2"})]
+    rows = [ALERT, example("Classify.", TICKET.answer, 2)]
     rules = Preferences.model_validate({"breaks": breaks, "per_row": per_row})
     pairs = make_pairs(rows, rules, FACTS, seed)
     assert pairs == make_pairs(rows, rules, FACTS, seed)

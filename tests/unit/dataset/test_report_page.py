@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.records import Example, Message
 from holdfast.dataset.contract import DatasetContract
-from holdfast.dataset.report_page import Inputs, choose_samples, data_page
+from holdfast.dataset.report_page import Inputs, data_page, read_lengths, survey
 
 VOID = {"meta", "rect", "line", "circle", "path", "br", "img"}
 ALLOWED = {
@@ -95,7 +95,7 @@ def page(text: str = "mail is down", **more: Any) -> str:
     source = {"name": text, "format": "messages", "detected": True, "split": "auto", "rows": 5}
     values: dict[str, Any] = {
         "name": "t", "report": report, "lengths": {"train": [20, 21], "valid": [20], "sequence_len": 64},
-        "by_split": rows, "contract": CONTRACT, "collected": {"sources": [source]},
+        "rows": survey(rows, CONTRACT), "collected": {"sources": [source]},
         "redaction": {"by_type": {text: 3, "EMAIL": 12}},
     }  # fmt: skip
     return data_page(Inputs(**{**values, **more}))
@@ -168,7 +168,18 @@ def test_parts_that_are_not_there_are_left_out() -> None:
 def test_samples_are_few_and_of_each_kind() -> None:
     rows = [example("t", n) for n in range(50)]
     rows += [example("t", n, synthetic=True, augmentation=f"rule{n % 9}") for n in range(50)]
-    chosen = choose_samples({"train": rows, "valid": [], "test": rows[:3]}, CONTRACT)
-    assert [row["about"] for row in chosen] == [
+    seen = survey({"train": iter(rows), "valid": [], "test": rows[:3]}, CONTRACT)
+    assert seen.counts["label"]["train"] == {"high": 100}
+    assert [row["about"] for row in seen.samples] == [
         "train, high", *(f"train, made by rule{n}" for n in range(4)), "test, high",
     ]  # fmt: skip
+
+
+@given(st.lists(st.integers(0, 5000), max_size=80))
+def test_lengths_are_counted_whole_whether_listed_or_counted_before(lengths: list[int]) -> None:
+    bins, _ = read_lengths(lengths)
+    assert sum(rows for _, rows in bins) == len(lengths)
+    assert [upto for upto, _ in bins] == sorted({upto for upto, _ in bins})
+    assert not lengths or bins[-1][0] >= max(lengths)
+    counted = {"histogram": [[10, 3], [20, 1]], "percentiles": {"50": 9}}
+    assert read_lengths(counted) == ([(10, 3), (20, 1)], {"p50": 9})
