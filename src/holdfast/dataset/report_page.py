@@ -96,8 +96,9 @@ def _lead(inputs: Inputs) -> str:
     if not largest:
         return kept + "No row resembles a row of another split."
     near = f"The two most similar rows of different splits share {percent(largest['similarity'], 0)} of what they say"
-    limit = f"; from {percent(inputs.report['split_proof']['threshold'], 0)} on, test data would count as leaked."
-    return f"{kept}{near}{limit}" if rows["test"] else kept
+    threshold = inputs.report["split_proof"]["threshold"]
+    limit = f"; from {percent(threshold, 0)} on, test data would count as leaked" if threshold is not None else ""
+    return f"{kept}{near}{limit}." if rows["test"] else kept
 
 
 def _tiles(inputs: Inputs) -> list[dict[str, str]]:
@@ -164,15 +165,15 @@ def _proof(proof: Document) -> dict[str, Any]:
     pairs = [{"name": name, **pair} for name, pair in proof["by_splits"].items() if pair]
     marks = [Mark(p["name"], p["similarity"], p["similarity"], p["similarity"], "s-test") for p in pairs]
     limit = proof["threshold"]
-    said = "; ".join(f"{p['name']} {p['similarity']:.2f}" for p in pairs)
     text = (
         "Each row of one split was compared with the rows of the others by what it says, without the instruction that "
-        f"they share. 0 = nothing in common, 1 = the same words. At {limit:g} or above across train and test, prepare "
-        "stops."
+        "they share. 0 = nothing in common, 1 = the same words. "
     )
-    title = f"Largest similarity across splits: {said or 'none'}; limit {limit:g}"
-    plot = scale(title, marks, limit, f"limit {limit:g}")
-    return {"text": text, "plot": plot if marks else "", "pairs": pairs, "method": proof["method"],
+    text += "No limit was set." if limit is None else f"At {limit:g} or above across train and test, prepare stops."
+    said = "; ".join(f"{p['name']} {p['similarity']:.2f}" for p in pairs) or "none"
+    plot = scale(f"Largest similarity across splits: {said}", marks, limit, "" if limit is None else f"limit {limit:g}")
+    heading = "How alike the splits are" if limit is None else "Nothing of the test set is in the training set"
+    return {"heading": heading, "text": text, "plot": plot if marks else "", "pairs": pairs, "method": proof["method"],
             "groups": proof["groups"], "seed": proof["seed"]}  # fmt: skip
 
 
@@ -185,6 +186,7 @@ def _checks(report: Document) -> list[dict[str, str]]:
         _check("Contract violations", len(report["violations"]), f"of {contract}" if contract else "no contract given"),
         _check("Exact duplicates dropped", exact, "same prompt and same answer, apart from case and white space"),
         _check("Near-duplicate pairs", duplicates["near_pairs"],
+               "not looked for" if duplicates["threshold"] is None else
                f"similarity {duplicates['threshold']:g} or more, in {count(duplicates['near_groups'])} groups; "
                "each group stays in one split"),
         _check("Rows dropped as too long", long_rows, "nothing is ever cut in the middle of an answer"),

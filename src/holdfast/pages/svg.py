@@ -105,8 +105,8 @@ def histogram(title: str, bins: Sequence[tuple[float, int]], limit: int, kind: s
     return figure(title, 156, *drawn)
 
 
-def scale(title: str, marks: Sequence[Mark], limit: float, limit_label: str) -> Markup:
-    """Values between 0 and 1, one row each, with a line at `limit`."""
+def scale(title: str, marks: Sequence[Mark], limit: float | None, limit_label: str) -> Markup:
+    """Values between 0 and 1, one row each, with a line at `limit` when there is one."""
     left, right, top = 150.0, WIDTH - 54.0, 24.0
     bottom = top + 26 * len(marks)
     drawn = [_axis(left, right, bottom)]
@@ -114,9 +114,10 @@ def scale(title: str, marks: Sequence[Mark], limit: float, limit_label: str) -> 
         x = left + (right - left) * number / 10
         drawn.append(element("line", kind="grid", x1=x, y1=top, x2=x, y2=bottom))
         drawn.append(_text(x, bottom + 18, f"{number / 10:g}", "middle"))
-    x = left + (right - left) * limit
-    drawn.append(element("line", kind="limit", x1=x, y1=top - 6, x2=x, y2=bottom))
-    drawn.append(_text(x, top - 10, limit_label, "middle" if 0.15 < limit < 0.85 else "end", "label"))
+    if limit is not None:
+        x = left + (right - left) * limit
+        drawn.append(element("line", kind="limit", x1=x, y1=top - 6, x2=x, y2=bottom))
+        drawn.append(_text(x, top - 10, limit_label, "middle" if 0.15 < limit < 0.85 else "end", "label"))
     for number, mark in enumerate(marks):
         drawn += _mark(mark, top + 13 + 26 * number, left, right)
     return figure(title, bottom + 26, *drawn)

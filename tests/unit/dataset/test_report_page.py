@@ -74,11 +74,11 @@ def example(text: str, n: int = 1, **tags: Any) -> Example:
     return Example(messages=turns, source=f"{text[:40]}:{n}", tags=tags)
 
 
-def page(text: str = "mail is down", **more: Any) -> str:
+def page_report(text: str = "mail is down") -> dict[str, Any]:
     pair = {"similarity": 0.31, "a": text, "b": "b:2", "splits": ["train", "test"]}
     split = {"rows": 2, "tokens": 40, "trained_tokens": 10, "trained_share": 0.25, "p50": 20, "p90": 21, "p99": 21,
              "longest": 21, "truncated_rows": 0, "rows_with_trained_eos": 2, "zero_label_rows": 0}  # fmt: skip
-    report = {
+    return {
         "rows": {"read": 5, "train": 2, "valid": 1, "test": 1},
         "contract": text, "violations": [], "warnings": [text],
         "duplicates": {"exact_dropped": [{}], "near_pairs": 1, "near_groups": 1, "threshold": 0.5, "examples": [pair]},
@@ -90,11 +90,14 @@ def page(text: str = "mail is down", **more: Any) -> str:
                          "by_rule": {"r": {"made": 1, "near_held_out": 2, "duplicate": 3, "conflicting": 4}},
                          "preferences": {"pairs": 7, "by_break": {"vague": 7}}},
     }  # fmt: skip
+
+
+def page(text: str = "mail is down", **more: Any) -> str:
     rows = {"train": [example(text, domain=text), example(text, 2, synthetic=True, augmentation=text)],
             "valid": [example(text)], "test": [example(text)]}  # fmt: skip
     source = {"name": text, "format": "messages", "detected": True, "split": "auto", "rows": 5}
     values: dict[str, Any] = {
-        "name": "t", "report": report, "lengths": {"train": [20, 21], "valid": [20], "sequence_len": 64},
+        "name": "t", "report": page_report(text), "lengths": {"train": [20, 21], "valid": [20], "sequence_len": 64},
         "rows": survey(rows, CONTRACT), "collected": {"sources": [source]},
         "redaction": {"by_type": {text: 3, "EMAIL": 12}},
     }  # fmt: skip
@@ -183,3 +186,12 @@ def test_lengths_are_counted_whole_whether_listed_or_counted_before(lengths: lis
     assert not lengths or bins[-1][0] >= max(lengths)
     counted = {"histogram": [[10, 3], [20, 1]], "percentiles": {"50": 9}}
     assert read_lengths(counted) == ([(10, 3), (20, 1)], {"p50": 9})
+
+
+def test_without_a_limit_nothing_is_claimed() -> None:
+    report = page_report()
+    report["split_proof"]["threshold"] = report["duplicates"]["threshold"] = None
+    texts = check(page(report=report)).texts
+    assert "How alike the splits are" in texts
+    assert "Nothing of the test set" not in texts
+    assert "not looked for" in texts
