@@ -83,7 +83,7 @@ def run_shards(
         yield work(jobs[0])
         return
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{label.replace(' ', '-')}-{number:05d}.npz" for number in range(len(jobs))]
+    files = shard_files(folder, label, len(jobs))
     missing = [(job, file) for job, file in zip(jobs, files, strict=True) if not file.exists()]
     with console.progress(label, len(jobs), "shards") as bar:
         if len(missing) < len(jobs):
@@ -93,6 +93,11 @@ def run_shards(
             bar.advance()
     for file in files:
         yield load(file)
+
+
+def shard_files(folder: Path, label: str, count: int) -> list[Path]:
+    """Where the pieces of a call of `run_shards` are."""
+    return [folder / f"{label.replace(' ', '-')}-{number:05d}.npz" for number in range(count)]
 
 
 def count_processes() -> int:
