@@ -1,4 +1,4 @@
-"""Fit to length: every row is encoded as training will, long conversations are split at turn borders, nothing is cut."""
+"""Fit to length: every row is encoded as in training; long conversations are split at turn borders, nothing is cut."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache

@@ -263,9 +263,7 @@ class SampleIndex:
         return np.asarray(shared / (np.diff(shingled.starts)[:, None] + self.sizes - shared), dtype=np.float64)
 
 
-def across_bands(
-    rows: FileRows, file: Path, bands: Bands, side: "NDArray[np.int8]", subject: Subject
-) -> list[Pair]:
+def across_bands(rows: FileRows, file: Path, bands: Bands, side: "NDArray[np.int8]", subject: Subject) -> list[Pair]:
     """Neighbours in a band that lie in two splits (`side`: -1 = dropped), measured; the most similar of each band."""
     import numpy as np
 

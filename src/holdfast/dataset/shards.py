@@ -45,9 +45,9 @@ class Piece:
 Job = TypeVar("Job")
 
 
-def cut(path: Path, shard_bytes: int = SHARD_BYTES) -> list[Range]:
+def cut(path: Path) -> list[Range]:
     """Shards of a file, in order; at least one. A file up to two shards long is not cut."""
-    size = path.stat().st_size
+    size, shard_bytes = path.stat().st_size, SHARD_BYTES
     if size <= 2 * shard_bytes:
         return [Range(0, size)]
     found: list[Range] = []
@@ -109,6 +109,11 @@ def _in_processes(work: Callable[[Any], None], jobs: Sequence[Any]) -> Iterator[
     if not jobs:
         return
     count = min(count_processes(), len(jobs))
+    if count == 1:
+        for job in jobs:
+            work(job)
+            yield
+        return
     # Spawned, not forked: this process may have threads (a tokenizer's, a server's).
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, initializer=_begin_worker, initargs=(os.getpid(),)) as pool:

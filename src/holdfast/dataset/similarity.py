@@ -95,9 +95,10 @@ def hash_shingles(texts: Sequence[str]) -> "tuple[HashArray, IntArray]":
     import numpy as np
 
     plain = [normalise(text) for text in texts]
-    joined = [NOT_WORDS.sub(" ", text).strip(" ") or text for text in plain]
+    worded = [NOT_WORDS.sub(" ", text).strip(" ") for text in plain]
     # Punctuation alone has no words, only characters.
-    has_words = np.fromiter((bool(NOT_WORDS.sub("", text)) for text in joined), bool, len(joined))
+    has_words = np.fromiter(map(bool, worded), bool, len(worded))
+    joined = [words or text for words, text in zip(worded, plain, strict=True)]
     lengths = np.fromiter(map(len, joined), np.int64, len(joined))
     ends = np.cumsum(lengths)
     begins = ends - lengths

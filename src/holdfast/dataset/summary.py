@@ -128,9 +128,7 @@ def find_warnings(config: RunConfig, prepared: "Prepared", lookup: Lookup, few: 
         )
     test = fitted["test"].tally
     if test.long:
-        found.append(
-            f"{test.long} test rows are longer than sequence_len {limit}, for example {test.long_rows[0][0]}"
-        )
+        found.append(f"{test.long} test rows are longer than sequence_len {limit}, for example {test.long_rows[0][0]}")
     tested = {s.domain for s, counts in strata_of(divided) if counts[SPLITS[TEST]]}
     untested = sorted({s.domain for s, counts in strata_of(divided) if counts[SPLITS[TRAIN]]} - tested)
     if untested and tested != {""}:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from holdfast.core.errors import IntegrityError
 from holdfast.core.records import SPLITS, Example, decode_example
 from holdfast.dataset.contract import DatasetContract
 from holdfast.dataset.similarity import normalise
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     Rows = NDArray[np.void]
 
 # offset, size: where the line is. prompt, prompt2: digest of the normalised prompt. answer: digest of the answer.
-# id: Example.id. source, fact, lead, stratum: digests of those texts (0 = none). fixed: 0 free, else 1 + place in SPLITS.
+# id: Example.id. source, fact, lead, stratum: digests of those texts (0 = none). fixed: 0 free, else 1 + its place in
+# SPLITS.
 COLUMNS = [
     ("offset", "u8"), ("size", "u4"), ("prompt", "u8"), ("prompt2", "u8"), ("answer", "u8"), ("id", "u8"),
     ("source", "u4"), ("fact", "u8"), ("lead", "u8"), ("stratum", "u8"), ("fixed", "i1"),
@@ -164,8 +164,3 @@ def group_starts(*columns: "NDArray[Any]") -> "NDArray[np.int64]":
     for column in columns:
         changed[1:] |= column[1:] != column[:-1]
     return np.asarray(np.maximum.accumulate(np.where(changed, np.arange(count), 0)), dtype=np.int64)
-
-
-def refuse_torn(path: Path, part_end: int) -> IntegrityError:
-    """The file does not end with a line feed: somebody cut it."""
-    return IntegrityError(f"{path} ends in the middle of a row at byte {part_end}", hint="holdfast run -c FILE")

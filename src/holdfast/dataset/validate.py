@@ -43,7 +43,7 @@ def validate_example(example: Example, contract: DatasetContract) -> list[Violat
 def strict_json(text: str) -> Any:
     """Parse JSON as RFC 8259 means it: one value, no key twice, no NaN. Raises ValueError with the reason."""
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        return _STRICT.decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
     except RecursionError:
@@ -62,7 +62,7 @@ def label_in(text: str, contract: DatasetContract | None) -> str:
     if contract.label_field is None:
         return text if text in contract.labels else ""
     try:
-        answer = strict_json(text)
+        answer = _parse_once(text)
     except ValueError:
         return ""
     return str(answer.get(contract.label_field, "")) if isinstance(answer, dict) else ""
@@ -93,6 +93,11 @@ def violations_error(violations: Sequence[Violation], rows: int, counted: "Count
 
 
 Found = tuple[str, str, str]  # rule, message, value
+
+
+@lru_cache(maxsize=1)  # the check and the label look at the same answer, one after the other
+def _parse_once(text: str) -> Any:
+    return strict_json(text)
 
 
 def _check_prompt(example: Example, contract: DatasetContract) -> list[Found]:
@@ -195,7 +200,7 @@ def split_sections(text: str, names: Sequence[str]) -> list[tuple[str, str]]:
 def _check_json(answer: str, contract: DatasetContract) -> list[Found]:
     found: list[Found] = []
     try:
-        document = strict_json(answer)
+        document = _parse_once(answer)
     except ValueError as error:
         return [("json", f"the answer is not strict JSON: {error}", answer)]
     if contract.json_schema is not None:
@@ -203,6 +208,11 @@ def _check_json(answer: str, contract: DatasetContract) -> list[Found]:
     if not isinstance(document, dict):
         return found or ([] if contract.json_schema and not contract.required_fields
                          else [("object", "the answer must be a JSON object", answer)])  # fmt: skip
+    return [*found, *_check_fields(document, contract)]
+
+
+def _check_fields(document: dict[str, Any], contract: DatasetContract) -> list[Found]:
+    found: list[Found] = []
     for name in contract.required_fields:
         if name not in document:
             found.append(("field_missing", f"the field {name!r} is missing", ", ".join(document) or "no field"))
@@ -255,6 +265,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not a JSON value")
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant)
 
 
 def _short(value: str) -> str:

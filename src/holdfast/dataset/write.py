@@ -21,7 +21,7 @@ LINES_AT_ONCE = 10_000
 
 
 def write_splits(path: Path, divided: Divided, temperature: float, seed: int, work: Path) -> Sampled | None:
-    """Write `work/<split>.jsonl` from examples.jsonl; training rows as often as `balance` says, copies tagged `copy`."""
+    """Write `work/<split>.jsonl` from examples.jsonl; training rows as often as `balance` says, copies tagged."""
     import numpy as np
 
     sampled = _balance(divided, temperature, seed)

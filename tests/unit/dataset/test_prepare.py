@@ -83,10 +83,10 @@ def rows(count: int, split: Split | None = None, words: str = "") -> list[Exampl
     return made
 
 
-def prepare(folder: Path, examples: list[Example], **options: Any) -> Path:
+def prepare(folder: Path, examples: list[Example], contract_text: str = CONTRACT, **options: Any) -> Path:
     (folder / "collect").mkdir()
     (folder / "collect" / "examples.jsonl").write_bytes(examples_bytes(examples))
-    (folder / "contract.yaml").write_text(CONTRACT)
+    (folder / "contract.yaml").write_text(contract_text)
     section = {"contract": str(folder / "contract.yaml"), **options}
     config = RunConfig.model_validate(
         {"name": "t", "sequence_len": 64, "collect": {"sources": [{"path": "x"}]}, "prepare": section}
@@ -150,3 +150,64 @@ def test_small_splits_are_warned_of_and_empty_ones_refused(tmp_path: Path, capsy
     (tmp_path / "second").mkdir()
     with pytest.raises(ContractError, match="no row is left for test"):
         prepare(tmp_path / "second", rows(30, "train"))
+
+
+def chat(number: int, exchanges: int, words: str = "word ") -> Example:
+    turns = []
+    for n in range(exchanges):
+        turns.append(Message(role="user", content=f"Classify.\n\nquestion {number} {number * 7919} {n} {words * 8}"))
+        turns.append(Message(role="assistant", content=json.dumps({"priority": "high"})))
+    return Example(messages=tuple(turns), source=f"chat.jsonl:{number}", split="train")
+
+
+def test_long_conversations_are_split_at_turn_borders_and_counted(tmp_path: Path) -> None:
+    contract = CONTRACT + "single_turn: false\n"
+    examples = [*rows(30, "train"), chat(1, 12), chat(2, 2), *rows(25, "valid"), *rows(25, "test")]
+    out = prepare(tmp_path, examples, contract_text=contract, on_too_long="split")
+    report = json.loads((out / "report.json").read_text())
+    assert (report["fit"]["split_conversations"], report["fit"]["dropped"]) == (1, 0)
+    assert report["fit"]["parts"] == len([e for e in read_examples(out / "train.jsonl") if "part" in e.tags]) > 1
+    assert report["token_audit"]["longest"] <= 64
+    written = [m for e in read_examples(out / "train.jsonl") if e.source == "chat.jsonl:1" for m in e.messages]
+    assert written == list(chat(1, 12).messages)
+
+
+def test_an_exchange_that_alone_is_too_long_is_an_error_or_dropped(tmp_path: Path) -> None:
+    contract = CONTRACT + "single_turn: false\n"
+    examples = [*rows(30, "train"), chat(1, 2, "long " * 9), *rows(25, "valid"), *rows(25, "test")]
+    with pytest.raises(ContractError, match="longer than sequence_len 64") as caught:
+        prepare(tmp_path, examples, contract_text=contract, on_too_long="split")
+    assert "split_or_drop" in caught.value.hint
+    (tmp_path / "second").mkdir()
+    out = prepare(tmp_path / "second", examples, contract_text=contract, on_too_long="split_or_drop")
+    report = json.loads((out / "report.json").read_text())
+    assert (report["fit"]["dropped"], report["rows"]["train"]) == (2, 30)
+
+
+def test_sampling_copies_are_tagged_and_counted(tmp_path: Path) -> None:
+    small = [replace(e, tags={"domain": "rare"}, source=f"r:{n}") for n, e in enumerate(rows(200)[190:])]
+    big = [replace(e, tags={"domain": "common"}) for e in rows(190)]
+    out = prepare(tmp_path, [*big, *small], sampling_temperature=3, test_set_size=20, val_set_size=20)
+    train = read_examples(out / "train.jsonl")
+    report = json.loads((out / "report.json").read_text())
+    counts = {entry["domain"]: entry for entry in report["sampling"]["domains"]}
+    assert counts["rare"]["trained_rows"] == sum(e.tags["domain"] == "rare" for e in train) > counts["rare"]["rows"]
+    assert counts["rare"]["copies"] == sum("copy" in e.tags for e in train) > 0
+    assert "copy" not in {tag for e in read_examples(out / "test.jsonl") for tag in e.tags}
+    assert report["split_proof"]["domains"]["test"]["rare"] >= 1
+
+
+def test_an_earlier_lock_keeps_rows_in_their_splits(tmp_path: Path) -> None:
+    first = prepare(tmp_path, rows(100))
+    before = {e.id: name for name in SPLITS for e in read_examples(first / f"{name}.jsonl")}
+    (tmp_path / "second").mkdir()
+    second = prepare(tmp_path / "second", rows(150)[::-1], split_lock=str(first / "split.lock"))
+    after = {e.id: name for name in SPLITS for e in read_examples(second / f"{name}.jsonl")}
+    assert before.items() <= after.items() and len(after) == 150
+    digests = [json.loads((out / "report.json").read_text())["split_proof"]["digest"] for out in (first, second)]
+    assert digests[0] != digests[1]
+
+
+def test_a_tag_that_no_row_has_cannot_split(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="split_by is 'incident', but none of 30 rows"):
+        prepare(tmp_path, rows(30), split_by="incident")
