@@ -60,16 +60,17 @@ def _source_files(config: RunConfig) -> list[str]:
     return [source.path for source in config.collect.sources]
 
 
-def _rule_files(config: RunConfig) -> list[str]:
-    return [path for path in (config.prepare.contract, config.augment.rules) if path]
+def _prepare_files(config: RunConfig) -> list[str]:
+    files = (config.prepare.contract, config.prepare.split_lock, config.augment.rules)
+    return [name for name in files if name]
 
 
 EXAMPLES = {"prepare": ("test.jsonl", "task.json"), BASE_MODEL: ()}
 
 STAGES = (
-    Stage("collect", 1, sources.run, ("collect",), {}, _source_files),
+    Stage("collect", 2, sources.run, ("collect",), {}, _source_files),
     Stage("prepare", 2, dataset.run, ("prepare", "augment", "sequence_len", "seed"),
-          {"collect": ("examples.jsonl", "collect.json", "redaction.json"), BASE_MODEL: ()}, _rule_files),
+          {"collect": ("examples.jsonl", "collect.json", "redaction.json"), BASE_MODEL: ()}, _prepare_files),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 1, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),

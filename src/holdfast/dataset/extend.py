@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from holdfast.core.config import RunConfig
-from holdfast.core.records import Example
+from holdfast.core.records import SPLITS, Example, examples_bytes, read_examples
 from holdfast.dataset.augment import augment
 from holdfast.dataset.augment_rules import read_rules
 from holdfast.dataset.contract import DatasetContract
@@ -54,6 +54,22 @@ def extend_training(
         pairs = make_pairs(train, rules.preferences, facts, config.seed)
         counts["preferences"] = {"pairs": len(pairs), "by_break": count_pairs(pairs, rules.preferences)}
     return Extension(made.rows, pairs, counts, _idle(counts))
+
+
+def extend_file(config: RunConfig, folder: Path, contract: DatasetContract | None) -> Extension:
+    """`extend_training` on `<split>.jsonl` files in `folder`: new rows are put behind those of train.jsonl.
+
+    Copies that sampling made of a row (tag `copy`) are passed over.
+    """
+    if config.augment.rules is None:
+        return Extension([], [], None, [])
+    by_split: dict[str, list[Example]] = {
+        split: [row for row in read_examples(folder / f"{split}.jsonl") if "copy" not in row.tags] for split in SPLITS
+    }
+    extension = extend_training(config, by_split, contract)
+    with (folder / "train.jsonl").open("ab") as file:
+        file.write(examples_bytes(extension.rows))
+    return extension
 
 
 def _idle(counts: Mapping[str, Any]) -> list[str]:
