@@ -5,7 +5,7 @@ python bench/data.py [--rows 100000 1000000 3000000] [--near] [--datasets] [--di
 Runs the product (`holdfast prepare`, as a user would) on generated rows of about 600 bytes, reads from the journal how
 long each phase took, and samples the resident memory of the process and its children. `rows_per_second` is rows over
 the seconds of stage collect plus the phases contract, conflicts, divide and write of stage prepare: read → contract →
-exact duplicates → split → write. The token audit is measured too, beside it. `--near` adds near duplicates,
+exact duplicates → split → write. `--tokens` adds the token audit, `--near` adds near duplicates,
 `--datasets` the same contract and duplicate work through `datasets.map` and `filter`, `--sketches` rensa against
 datasketch.
 """
@@ -68,8 +68,8 @@ def write_rows(path: Path, rows: int, seed: int = 1) -> int:
     return path.stat().st_size
 
 
-def measure_product(folder: Path, data: Path, rows: int, *, near: bool) -> dict[str, Any]:
-    """One `holdfast prepare` in a process of its own."""
+def measure_product(folder: Path, data: Path, rows: int, *, near: bool, tokens: bool) -> dict[str, Any]:
+    """One `holdfast prepare` in a process of its own; without `tokens` it is ended when the splits are written."""
     (folder / "contract.yaml").write_text(CONTRACT)
     threshold = "0.8" if near else "null"
     (folder / "holdfast.yaml").write_text(
@@ -85,27 +85,36 @@ def measure_product(folder: Path, data: Path, rows: int, *, near: bool) -> dict[
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         memory = Memory(process.pid, lambda: _phase(run))
+        while process.poll() is None:
+            time.sleep(0.05)
+            if not tokens and _phase(run) == "tokens":
+                process.kill()  # the token audit is not asked for
         code = process.wait()
     peak = memory.stop()
-    if code:
+    if code and tokens:
         raise SystemExit(f"holdfast prepare ended with {code}:\n{(folder / 'log.txt').read_text()}")
     events = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
-    seconds = {event["phase"]: event["seconds"] for event in events if event["event"] == "phase"}
+    phases = {event["phase"]: event for event in events if event["event"] == "phase"}
+    seconds = {name: event["seconds"] for name, event in phases.items()}
+    cpu = {name: event["cpu_seconds"] for name, event in phases.items()}
     seconds |= {event["stage"]: event["seconds"] for event in events if event["event"] == "end"}
     counted = seconds["collect"] + sum(seconds[phase] for phase in COUNTED)
-    report = json.loads((run / "02-prepare" / "report.json").read_text())
     found: dict[str, Any] = {
         "rows": rows,
         "bytes": data.stat().st_size,
         "rows_per_second": round(rows / counted),
         "prepare_rows_per_second": round(rows / (counted - seconds["collect"])),
-        "token_rows_per_second": round(rows / seconds["tokens"]),
+        "prepare_rows_per_cpu_second": round(rows / sum(cpu[phase] for phase in COUNTED)),
         "seconds": seconds | {"wall": round(time.monotonic() - started, 1)},
         "peak_rss_mib": {phase: round(size / 2**20) for phase, size in peak.items()},
-        "exact_duplicates": report["duplicates"]["exact_dropped_rows"],
     }
     if near:
         found["near_rows_per_second"] = round(rows / seconds["divide"])
+        found["near_rows_per_cpu_second"] = round(rows / cpu["divide"])
+    if tokens:
+        report = json.loads((run / "02-prepare" / "report.json").read_text())
+        found["token_rows_per_second"] = round(rows / seconds["tokens"])
+        found["exact_duplicates"] = report["duplicates"]["exact_dropped_rows"]
         found["near_pairs"] = report["duplicates"]["near_pairs"]
         found["split_proof"] = report["split_proof"]["largest"]["similarity"]
     return found
@@ -200,6 +209,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000, 3_000_000])
     parser.add_argument("--near", type=int, nargs="*", default=[], metavar="ROWS")
     parser.add_argument("--datasets", type=int, nargs="*", default=[], metavar="ROWS")
+    parser.add_argument("--tokens", action="store_true", help="let prepare end: adds the token audit")
     parser.add_argument("--sketches", action="store_true")
     parser.add_argument("--dir", type=Path)
     options = parser.parse_args()
@@ -214,9 +224,13 @@ def main() -> None:
             data = folder / "rows.jsonl"
             write_rows(data, rows)
             if rows in options.rows:
-                result.setdefault("product", []).append(measure_product(folder, data, rows, near=False))
+                result.setdefault("product", []).append(
+                    measure_product(folder, data, rows, near=False, tokens=options.tokens)
+                )
             if rows in options.near:
-                result.setdefault("near", []).append(measure_product(folder, data, rows, near=True))
+                result.setdefault("near", []).append(
+                    measure_product(folder, data, rows, near=True, tokens=options.tokens)
+                )
             if rows in options.datasets:
                 result.setdefault("datasets", []).append(measure_datasets(folder, data, rows))
     if options.sketches:

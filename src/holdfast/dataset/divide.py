@@ -167,7 +167,7 @@ def _divide_large(work: _Work, replaced: "NDArray[np.int64]", shards: Shards) ->
         f"; for all rows {method}" if threshold is not None else ""
     )
     grouping = method if threshold is not None else "not looked for"
-    return Divided(work.table, replaced, splits, groups, found.pairs, found.count, across, grouping, proof_method)
+    return Divided(work.table, replaced, splits, groups, found.pairs, found.measured, across, grouping, proof_method)
 
 
 def _pairs_across(work: _Work, splits: "NDArray[np.int8]", shards: Shards) -> list[Pair]:

@@ -32,9 +32,9 @@ KEPT_PAIRS = 100_000
 
 
 class Bands(NamedTuple):
-    """`count` bands of `rows` signature values each."""
+    """How many bands, and how many signature values in each."""
 
-    count: int
+    number: int
     rows: int
 
 
@@ -62,10 +62,10 @@ class SampleJob(NamedTuple):
 
 
 class Near(NamedTuple):
-    """groups: for each row the first row it is linked to; count: pairs measured as near; pairs: the most similar."""
+    """groups: for each row the first row it is linked to; measured: pairs found to be near; pairs: the most similar."""
 
     groups: "IntArray"
-    count: int
+    measured: int
     pairs: list[Pair]
 
 
@@ -81,7 +81,7 @@ def choose_bands(threshold: float) -> Bands:
     below, above = np.linspace(0, aim, 200), np.linspace(aim, 1, 200)
 
     def cost(bands: Bands) -> float:
-        hit = [1 - (1 - s**bands.rows) ** bands.count for s in (below, above)]
+        hit = [1 - (1 - s**bands.rows) ** bands.number for s in (below, above)]
         return float(0.1 * aim * hit[0].mean() + 0.9 * (1 - aim) * (1 - hit[1]).mean())
 
     choices = [Bands(PERMUTATIONS // rows, rows) for rows in range(2, 33)]
@@ -100,14 +100,14 @@ def sketch_shard(job: SignatureJob) -> Piece:
     keep = np.load(job.keep, mmap_mode="r")[job.first : job.first + len(lines)]
     decoder = msgspec.json.Decoder(Example)
     kept = np.flatnonzero(keep)
-    out = np.zeros((job.bands.count, len(lines)), dtype=np.uint64)
+    out = np.zeros((job.bands.number, len(lines)), dtype=np.uint64)
     weights = np.random.default_rng(7).integers(1, 2**63, job.bands.rows, dtype=np.uint64) | np.uint64(1)
     for begin in range(0, len(kept), BLOCK):
         block = kept[begin : begin + BLOCK]
         hashes, starts = hash_shingles([job.subject.text(decoder.decode(lines[i])) for i in block])
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, starts.astype(np.uint64), PERMUTATIONS, 1)
-        values = np.array(matrix.to_rows(), dtype=np.uint64)[:, : job.bands.count * job.bands.rows]
-        mixed = (values.reshape(len(block), job.bands.count, job.bands.rows) * weights).sum(axis=2, dtype=np.uint64)
+        values = np.array(matrix.to_rows(), dtype=np.uint64)[:, : job.bands.number * job.bands.rows]
+        mixed = (values.reshape(len(block), job.bands.number, job.bands.rows) * weights).sum(axis=2, dtype=np.uint64)
         out[:, block] = (mixed | np.uint64(1)).T
     return Piece({"bands": out})
 
@@ -125,7 +125,7 @@ def link_near(
     bands = choose_bands(threshold)
     jobs = [SignatureJob(path, part, folder / "keep.npy", first, subject, bands)
             for part, first in zip(parts, firsts, strict=True)]  # fmt: skip
-    store = np.lib.format.open_memmap(folder / "bands.npy", "w+", np.uint64, (bands.count, len(keep)))
+    store = np.lib.format.open_memmap(folder / "bands.npy", "w+", np.uint64, (bands.number, len(keep)))
     for first, piece in zip(firsts, run_shards(sketch_shard, jobs, folder, console, "near duplicates"), strict=True):
         found = piece.arrays["bands"]
         store[:, first : first + found.shape[1]] = found
@@ -155,7 +155,7 @@ def _group(
     best: list[Pair] = []
     found = 0
     refused = np.zeros(0, dtype=np.uint64)
-    for band in range(bands.count):
+    for band in range(bands.number):
         a, b = _neighbours(band_of(file, band, count))
         apart = groups[a] != groups[b]
         a, b = a[apart], b[apart]
@@ -269,7 +269,7 @@ def across_bands(rows: FileRows, file: Path, bands: Bands, side: "NDArray[np.int
 
     seen = np.zeros(0, dtype=np.uint64)
     found: list[Pair] = []
-    for band in range(bands.count):
+    for band in range(bands.number):
         values = band_of(file, band, len(side))
         order = np.lexsort((side, values))
         order = order[values[order] > 0]

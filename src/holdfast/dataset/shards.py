@@ -4,13 +4,10 @@ A shard is a range of whole lines. Where shards begin depends on the file alone,
 number of processes. A file of one shard is worked on in this process, and nothing is written for it.
 """
 
-import ctypes
 import json
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -114,6 +111,9 @@ def _in_processes(work: Callable[[Any], None], jobs: Sequence[Any]) -> Iterator[
             work(job)
             yield
         return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
     # Spawned, not forked: this process may have threads (a tokenizer's, a server's).
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, initializer=_begin_worker, initargs=(os.getpid(),)) as pool:
@@ -129,6 +129,8 @@ def _in_processes(work: Callable[[Any], None], jobs: Sequence[Any]) -> Iterator[
 
 def _begin_worker(parent: int) -> None:
     """The parent alone answers Ctrl-C; the kernel ends a worker whose parent was killed."""
+    import ctypes
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above

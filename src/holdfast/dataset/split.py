@@ -166,7 +166,7 @@ def read_lock(path: Path, ids: "NDArray[np.uint64]") -> "SplitArray":
             try:
                 name, split = line.split()
                 names.append(int(name, 16))
-                places.append(SPLITS.index(split))  # type: ignore[arg-type]
+                places.append(SPLITS.index(split))
             except ValueError:
                 raise IntegrityError(f"{path}:{number} is damaged: {line.strip()[:60]!r}",
                                      hint="use split.lock of a finished run") from None  # fmt: skip

@@ -4,13 +4,14 @@ Large data sets stream: columns of all rows are in memory (`table.py`), texts ne
 shards that a killed prepare does not do again; they lie in WORK, which is gone when the stage ends.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from holdfast.core.context import StageContext
 from holdfast.core.documents import read_json
@@ -20,31 +21,18 @@ from holdfast.dataset.audit import Tally, check_rows, describe_lengths, join, re
 from holdfast.dataset.contract import DatasetContract, describe_task, read_contract
 from holdfast.dataset.divide import Divided, Options, Shards, divide
 from holdfast.dataset.duplicates import conflicts_of
+from holdfast.dataset.lengths import REMEDY, Fitted, fit_split
 from holdfast.dataset.scan import Scanned, scan
 from holdfast.dataset.shards import cut
 from holdfast.dataset.split import Sizes, write_lock
-from holdfast.dataset.table import Reading, open_rows
+from holdfast.dataset.summary import Prepared, describe, find_warnings
+from holdfast.dataset.table import FileRows, Reading, open_rows
 from holdfast.dataset.validate import SHOWN, Counted, violations_error
-
-if TYPE_CHECKING:
-    from holdfast.dataset.extend import Extension
-    from holdfast.dataset.lengths import Fitted
-    from holdfast.dataset.sampling import Sampled
-    from holdfast.dataset.table import FileRows
+from holdfast.dataset.write import write_fitted, write_splits
 
 WORK = "work"
 FEW_ROWS = 20
 Timed = Callable[[str], AbstractContextManager[dict[str, Any]]]
-
-
-class Prepared(NamedTuple):
-    """All that the report tells."""
-
-    divided: Divided
-    sampled: "Sampled | None"
-    fitted: "dict[Split, Fitted]"
-    trained: Tally
-    extension: "Extension"
 
 
 def run(context: StageContext) -> None:
@@ -71,10 +59,9 @@ def run(context: StageContext) -> None:
 
 
 def _prepare(
-    context: StageContext, contract: DatasetContract | None, scanned: Scanned, rows: "FileRows", timed: Timed
+    context: StageContext, contract: DatasetContract | None, scanned: Scanned, rows: FileRows, timed: Timed
 ) -> Prepared:
     from holdfast.dataset.extend import extend_file
-    from holdfast.dataset.write import write_splits
 
     config, work = context.config, context.out.path / WORK
     with timed("conflicts"):
@@ -96,7 +83,7 @@ def _prepare(
     return Prepared(divided, sampled, fitted, trained, extension)
 
 
-def _refuse_violations(scanned: Scanned, rows: "FileRows") -> None:
+def _refuse_violations(scanned: Scanned, rows: FileRows) -> None:
     conflicts = conflicts_of(scanned.table, rows)
     violations = [*scanned.violations, *conflicts.shown][:SHOWN]
     if violations:
@@ -104,10 +91,9 @@ def _refuse_violations(scanned: Scanned, rows: "FileRows") -> None:
         raise violations_error(violations, len(scanned.table), counted)
 
 
-def _fit(context: StageContext, work: Path) -> "tuple[dict[Split, Fitted], Tally]":
+def _fit(context: StageContext, work: Path) -> tuple[dict[Split, Fitted], Tally]:
     """Encode the splits, write what stays; nothing is written when a row breaks a rule."""
     from holdfast import models
-    from holdfast.dataset.lengths import REMEDY, fit_split
 
     config = context.config
     model = models.find_base_model(config.base_model)
@@ -127,8 +113,6 @@ def _fit(context: StageContext, work: Path) -> "tuple[dict[Split, Fitted], Tally
             f"{config.sequence_len}",
             hint="raise sequence_len",
         )
-    from holdfast.dataset.write import write_fitted
-
     for split in SPLITS:
         write_fitted(context.out, work / f"{split}.jsonl", split, texts[split])
     return fitted, trained
@@ -145,10 +129,8 @@ def _refuse_empty(divided: Divided) -> None:
 
 
 def _write_documents(
-    context: StageContext, contract: DatasetContract | None, prepared: Prepared, scanned: Scanned, rows: "FileRows"
+    context: StageContext, contract: DatasetContract | None, prepared: Prepared, scanned: Scanned, rows: FileRows
 ) -> None:
-    from holdfast.dataset.summary import describe, find_warnings
-
     config, divided, fitted = context.config, prepared.divided, prepared.fitted
     kept = divided.splits >= 0
     with context.out.writing("split.lock") as temporary:
@@ -189,8 +171,14 @@ def _write_page(
 @contextmanager
 def _timed(context: StageContext | None, phase: str) -> Iterator[dict[str, Any]]:
     """Note in the journal how long a phase took; without a context (a small data set) nothing is noted."""
-    started, values = time.monotonic(), dict[str, Any]()
+    started, used, values = time.monotonic(), _cpu_seconds(), dict[str, Any]()
     yield values
     if context is not None:
-        seconds = round(time.monotonic() - started, 3)
-        context.run_dir.journal("phase", stage="prepare", phase=phase, seconds=seconds, **values)
+        values |= {"seconds": round(time.monotonic() - started, 3), "cpu_seconds": round(_cpu_seconds() - used, 3)}
+        context.run_dir.journal("phase", stage="prepare", phase=phase, **values)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and the workers that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

@@ -1,24 +1,36 @@
 """report.json: what was found in the data, with the first examples of each finding and the count of all."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.config import RunConfig
-from holdfast.core.records import SPLITS
-from holdfast.dataset.audit import summarise
+from holdfast.core.records import SPLITS, Split
+from holdfast.dataset.audit import Tally, summarise
 from holdfast.dataset.divide import Divided, strata_of
+from holdfast.dataset.lengths import Fitted
+from holdfast.dataset.sampling import Sampled
 from holdfast.dataset.similarity import Pair
 from holdfast.dataset.split import TEST, TRAIN
 from holdfast.dataset.table import Lookup
 
 if TYPE_CHECKING:
-    from holdfast.dataset.stage import Prepared
+    from holdfast.dataset.extend import Extension
 
 SHOWN_PAIRS = 50
 # Dropped rows that are named; all are counted.
 NAMED = 1000
 
 
-def describe(config: RunConfig, prepared: "Prepared", lookup: Lookup) -> dict[str, Any]:
+class Prepared(NamedTuple):
+    """All that the report tells. trained: train and valid together."""
+
+    divided: Divided
+    sampled: Sampled | None
+    fitted: dict[Split, Fitted]
+    trained: Tally
+    extension: "Extension"
+
+
+def describe(config: RunConfig, prepared: Prepared, lookup: Lookup) -> dict[str, Any]:
     """The report without contract and warnings."""
     import numpy as np
 
@@ -105,7 +117,7 @@ def split_digest(divided: Divided) -> str:
     return digest_bytes(ids[order].astype("<u8").tobytes() + splits[order].tobytes())
 
 
-def find_warnings(config: RunConfig, prepared: "Prepared", lookup: Lookup, few: int) -> list[str]:
+def find_warnings(config: RunConfig, prepared: Prepared, lookup: Lookup, few: int) -> list[str]:
     """What the user should look at."""
     divided, fitted = prepared.divided, prepared.fitted
     found = [

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -52,22 +53,14 @@ def write_fitted(out: StageFolder, path: Path, split: Split, texts: "Iterator[ND
     from holdfast.dataset.shards import cut
 
     with out.writing(f"{split}.jsonl") as temporary:
-        changed = list(zip(cut(path), texts, strict=False)) if (texts := _peek(texts)) else []
-        if not changed:
+        first = list(islice(texts, 1))
+        if not first:
             path.replace(temporary)
             return
         with path.open("rb") as source, temporary.open("wb") as file:
-            for part, text in changed:
+            for part, text in zip(cut(path), chain(first, texts), strict=True):
                 source.seek(part.begin)
                 file.write(source.read(part.end - part.begin) if text is None else text.tobytes())
-
-
-def _peek(texts: "Iterator[Any]") -> "Iterator[Any] | None":
-    from itertools import chain
-
-    for first in texts:
-        return chain([first], texts)
-    return None
 
 
 def _copies(line: bytes, count: int) -> Iterator[bytes]:
