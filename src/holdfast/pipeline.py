@@ -62,16 +62,17 @@ def _source_files(config: RunConfig) -> list[str]:
     return sorted({str(path) for source in config.collect.sources for path in source_files(source)})
 
 
-def _contract_file(config: RunConfig) -> list[str]:
-    return [config.prepare.contract] if config.prepare.contract else []
+def _prepare_files(config: RunConfig) -> list[str]:
+    files = (config.prepare.contract, config.prepare.split_lock, config.augment.rules)
+    return [name for name in files if name]
 
 
 EXAMPLES = {"prepare": ("test.jsonl", "task.json"), BASE_MODEL: ()}
 
 STAGES = (
     Stage("collect", 2, sources.run, ("collect",), {}, _source_files),
-    Stage("prepare", 1, dataset.run, ("prepare", "sequence_len", "seed"),
-          {"collect": ("examples.jsonl",), BASE_MODEL: ()}, _contract_file),
+    Stage("prepare", 2, dataset.run, ("prepare", "augment", "sequence_len", "seed"),
+          {"collect": ("examples.jsonl", "collect.json", "redaction.json"), BASE_MODEL: ()}, _prepare_files),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 1, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
@@ -85,10 +86,11 @@ STAGES = (
     Stage("verify", 1, verify.run, ("name", "export", "verify", "evaluate"),
           {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json"),
            "export": ("",), "evaluate": ("samples.jsonl", "results.json")}),
-    Stage("decide", 1, decide.run, ("decide", "verify", "evaluate.general_probe"),
+    Stage("decide", 2, decide.run, ("decide", "verify", "evaluate.general_probe"),
           {"baseline": ("samples.jsonl", "results.json"),
            "evaluate": ("samples.jsonl", "results.json", "comparison.json", "forgetting.json"),
-           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",)}),
+           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",), "plan": ("plan.json",),
+           "train": ("training.json", "trainer_log.jsonl")}),
 )  # fmt: skip
 
 

@@ -1,18 +1,11 @@
-"""Look at data before anything is trained: `validate` and `preview`."""
+"""Look at data before anything is trained: `validate`."""
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
-from rich.text import Text
 
-from holdfast import models
-from holdfast.core.config import load_config
 from holdfast.core.console import Console
 from holdfast.core.errors import UsageError
-from holdfast.core.records import Example, read_examples
-from holdfast.core.rundir import RunDir
-from holdfast.pipeline import run_pipeline
 
 
 def validate(data: Path, contract_file: Path | None, form: str | None, console: Console) -> int:
@@ -58,35 +51,3 @@ def validate(data: Path, contract_file: Path | None, form: str | None, console: 
     }  # fmt: skip
     console.result(document, text)
     return 0
-
-
-def preview(config_file: Path, run_dir: Path | None, overrides: list[str], count: int, console: Console) -> int:
-    """Show what is trained: tokens of some training rows, trained ones green and underlined, the rest dim."""
-    config = load_config(config_file, overrides)
-    folder = run_dir or Path("runs") / config.name
-    run_pipeline(config, RunDir(folder), console, until="prepare")
-    examples = read_examples(RunDir(folder).stage("prepare").path / "train.jsonl")[:count]
-    tokenizer = models.load_tokenizer(models.find_base_model(config.base_model))
-    rows: list[dict[str, Any]] = []
-    for example in examples:
-        tokens = models.encode_example(tokenizer, example.messages)
-        pieces = [str(tokenizer.decode([token])) for token in tokens.input_ids]
-        trained = [label != models.NOT_TRAINED for label in tokens.labels]
-        rows.append({"source": example.source, "tokens": pieces, "trained": trained})
-        if not console.as_json:
-            console.rich.print(_header(example, trained))
-            console.rich.print(_coloured(pieces, trained))
-    counts = [f"{sum(row['trained'])} of {len(row['tokens'])}" for row in rows]
-    console.result({"rows": rows}, f"trained tokens per row: {', '.join(counts)}")
-    return 0
-
-
-def _header(example: Example, trained: list[bool]) -> Text:
-    return Text(f"\n{example.source}: {sum(trained)} of {len(trained)} tokens are trained", style="bold")
-
-
-def _coloured(pieces: list[str], trained: list[bool]) -> Text:
-    text = Text()
-    for piece, learns in zip(pieces, trained, strict=True):
-        text.append(piece, style="green underline" if learns else "dim")
-    return text

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from msgspec import structs
+
 from holdfast.core.config import Source
 from holdfast.core.console import Bar
 from holdfast.core.context import StageContext
@@ -102,10 +104,7 @@ def with_system_prompt(example: Example, prompt: str) -> Example:
     """The example with `prompt` as its first turn, unless it has a system turn or `prompt` is empty."""
     if not prompt or example.messages[0].role == "system":
         return example
-    messages = (Message(role="system", content=prompt), *example.messages)
-    return Example(
-        messages=messages, source=example.source, split=example.split, tags=example.tags, rejected=example.rejected
-    )
+    return structs.replace(example, messages=(Message(role="system", content=prompt), *example.messages))
 
 
 def _entry(source: Source, file: FileReport) -> dict[str, Any]:
