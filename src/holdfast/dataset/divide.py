@@ -135,7 +135,7 @@ def _divide_exactly(work: _Work, replaced: "NDArray[np.int64]") -> Divided:
 def _divide_large(work: _Work, replaced: "NDArray[np.int64]", shards: Shards) -> Divided:
     import numpy as np
 
-    from holdfast.dataset import near
+    from holdfast.dataset import near, proof
 
     threshold, keep = work.options.threshold, replaced < 0
     facts = fact_links(work.table.rows["fact"])
@@ -172,7 +172,7 @@ def _divide_large(work: _Work, replaced: "NDArray[np.int64]", shards: Shards) ->
         f"MinHash LSH ({near.PERMUTATIONS} permutations by rensa), every candidate measured with its exact Jaccard "
         "similarity; a pair may be missed"
     )
-    proof_method = f"exact for {near.SAMPLE} sampled test rows against up to {near.PARTNERS} sampled other rows" + (
+    proof_method = f"exact for {proof.SAMPLE} sampled test rows against up to {proof.PARTNERS} sampled other rows" + (
         f"; for all rows {method}" if threshold is not None else ""
     )
     grouping = method if threshold is not None else "not looked for"
@@ -183,7 +183,7 @@ def _pairs_across(work: _Work, splits: "NDArray[np.int8]", shards: Shards) -> li
     """Measured pairs across splits: neighbours in LSH bands, and the sample's most similar rows."""
     import numpy as np
 
-    from holdfast.dataset import near
+    from holdfast.dataset import near, proof
 
     threshold = work.options.threshold
     pairs: list[Pair] = []
@@ -191,23 +191,25 @@ def _pairs_across(work: _Work, splits: "NDArray[np.int8]", shards: Shards) -> li
         bands = near.choose_bands(threshold)
         pairs = near.across_bands(shards.rows, shards.folder, bands, splits, work.subject, threshold)
     held_out = np.flatnonzero(splits == TEST)
-    sample = held_out[np.argsort(mix(work.table.rows["id"][held_out], work.options.seed), kind="stable")[: near.SAMPLE]]
+    sample = held_out[
+        np.argsort(mix(work.table.rows["id"][held_out], work.options.seed), kind="stable")[: proof.SAMPLE]
+    ]
     if not len(sample):
         return pairs
     others = np.flatnonzero(splits >= 0)
     order = np.argsort(mix(work.table.rows["id"][others], work.options.seed + 1), kind="stable")
     compared = splits.copy()
-    compared[others[order[near.PARTNERS :]]] = -1
+    compared[others[order[proof.PARTNERS :]]] = -1
     with atomic_path(shards.folder / "splits.npy") as temporary, temporary.open("wb") as stream:
         np.save(stream, compared)
     texts = tuple(texts_of(work.lookup, sample, work.subject.text))
-    jobs = [near.SampleJob(shards.path, part, shards.folder / "splits.npy", first, work.subject, texts,
+    jobs = [proof.SampleJob(shards.path, part, shards.folder / "splits.npy", first, work.subject, texts,
                            tuple(splits[sample].tolist()))
             for part, first in zip(shards.parts, shards.firsts, strict=True)]  # fmt: skip
     # What is compared depends on the splits, so work of another deal must not be taken up.
     deal = np.bitwise_xor.reduce(mix(splits.astype(np.uint64) + np.arange(len(splits), dtype=np.uint64) * 4, 1))
     folder = shards.folder / f"proof-{int(deal):016x}"
-    for piece in run_shards(near.compare_shard, jobs, folder, shards.console, "split proof"):
+    for piece in run_shards(proof.compare_shard, jobs, folder, shards.console, "split proof"):
         value, partner = piece.arrays["similarity"], piece.arrays["partner"]
         for side, which in np.argwhere(partner >= 0).tolist():
             pairs.append(Pair(int(sample[which]), int(partner[side, which]), float(value[side, which])))

@@ -29,7 +29,7 @@ from holdfast.dataset.table import FileRows, Reading, open_rows
 from holdfast.dataset.validate import SHOWN, Counted, violations_error
 from holdfast.dataset.write import write_fitted, write_splits
 
-WORK = "work"
+WORK = "shards"
 FEW_ROWS = 20
 
 
