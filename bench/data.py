@@ -4,10 +4,10 @@ python bench/data.py [--rows 100000 1000000 3000000] [--near] [--datasets] [--di
 
 Runs the product (`holdfast prepare`, as a user would) on generated rows of about 600 bytes, reads from the journal how
 long each phase took, and samples the resident memory of the process and its children. `rows_per_second` is rows over
-the seconds of stage collect plus the phases contract, conflicts, divide and write of stage prepare: read → contract →
-exact duplicates → split → write. `--tokens` adds the token audit, `--near` adds near duplicates,
-`--datasets` the same contract and duplicate work through `datasets.map` and `filter`, `--sketches` rensa against
-datasketch.
+the seconds of stage collect plus the phases contract, conflicts, duplicates, assign and write of stage prepare: read →
+contract → exact duplicates → split → write. Near duplicates and the split proof are counted apart. `--tokens` adds the
+token audit, `--near` adds near duplicates, `--datasets` the same contract and duplicate work through `datasets.map` and
+`filter`, `--sketches` rensa against datasketch.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +32,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 INSTRUCTION = "Classify the support ticket priority and return strict JSON."
 LABELS = ("critical", "high", "medium", "low")
-COUNTED = ("contract", "conflicts", "divide", "write")
+COUNTED = ("contract", "conflicts", "duplicates", "assign", "write")
 CONTRACT = f"""\
 task: bench
 instruction: "{INSTRUCTION}"
@@ -94,10 +95,13 @@ def measure_product(folder: Path, data: Path, rows: int, *, near: bool, tokens: 
     if code and tokens:
         raise SystemExit(f"holdfast prepare ended with {code}:\n{(folder / 'log.txt').read_text()}")
     events = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
-    phases = {event["phase"]: event for event in events if event["event"] == "phase"}
-    seconds = {name: event["seconds"] for name, event in phases.items()}
-    cpu = {name: event["cpu_seconds"] for name, event in phases.items()}
-    seconds |= {event["stage"]: event["seconds"] for event in events if event["event"] == "end"}
+    seconds: Counter[str] = Counter()
+    cpu: Counter[str] = Counter()
+    for event in events:
+        if event["event"] == "phase":  # the split may be dealt and proved more than once
+            seconds[event["phase"]] += event["seconds"]
+            cpu[event["phase"]] += event["cpu_seconds"]
+    seconds.update({event["stage"]: event["seconds"] for event in events if event["event"] == "end"})
     counted = seconds["collect"] + sum(seconds[phase] for phase in COUNTED)
     found: dict[str, Any] = {
         "rows": rows,
@@ -105,12 +109,12 @@ def measure_product(folder: Path, data: Path, rows: int, *, near: bool, tokens: 
         "rows_per_second": round(rows / counted),
         "prepare_rows_per_second": round(rows / (counted - seconds["collect"])),
         "prepare_rows_per_cpu_second": round(rows / sum(cpu[phase] for phase in COUNTED)),
-        "seconds": seconds | {"wall": round(time.monotonic() - started, 1)},
+        "seconds": {**seconds, "wall": round(time.monotonic() - started, 1)},
         "peak_rss_mib": {phase: round(size / 2**20) for phase, size in peak.items()},
     }
     if near:
-        found["near_rows_per_second"] = round(rows / seconds["divide"])
-        found["near_rows_per_cpu_second"] = round(rows / cpu["divide"])
+        found["near_rows_per_second"] = round(rows / (seconds["near"] + seconds["proof"]))
+        found["near_rows_per_cpu_second"] = round(rows / (cpu["near"] + cpu["proof"]))
     if tokens:
         report = json.loads((run / "02-prepare" / "report.json").read_text())
         found["token_rows_per_second"] = round(rows / seconds["tokens"])
@@ -122,14 +126,13 @@ def measure_product(folder: Path, data: Path, rows: int, *, near: bool, tokens: 
 
 def _phase(run: Path) -> str:
     """What runs now, from the last line of the journal."""
-    following = {"collect": "contract", "contract": "conflicts", "conflicts": "divide", "divide": "write",
-                 "write": "tokens", "tokens": "documents"}  # fmt: skip
+    order = ("contract", "conflicts", "duplicates", "near", "assign", "proof", "write", "tokens", "documents")
     try:
         last = json.loads((run / "journal.jsonl").read_text().splitlines()[-1])
     except (OSError, IndexError, ValueError):
         return "start"
     if last["event"] == "phase":
-        return following[last["phase"]]
+        return order[order.index(last["phase"]) + 1]
     return "contract" if last.get("stage") == "prepare" else str(last.get("stage", "start"))
 
 

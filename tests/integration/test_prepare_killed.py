@@ -56,7 +56,7 @@ def write_input(folder: Path) -> None:
 
 def kill_when_some_shards_are_done(folder: Path, run: Path) -> tuple[int, set[int]]:
     """(shards that were done when the kill hit, ids of the processes that were alive)."""
-    work = run / "02-prepare" / "work"
+    work = run / "02-prepare" / "shards"
     process = subprocess.Popen(
         command(folder, run), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -90,6 +90,6 @@ def test_a_killed_prepare_goes_on_with_its_finished_shards(tmp_path: Path) -> No
     for name in SAME:
         one, other = (tmp_path / run / "02-prepare" / name for run in ("killed", "whole"))
         assert one.read_bytes() == other.read_bytes(), name
-    assert not (tmp_path / "killed" / "02-prepare" / "work").exists()
+    assert not (tmp_path / "killed" / "02-prepare" / "shards").exists()
     report = json.loads((tmp_path / "whole" / "02-prepare" / "report.json").read_text())
     assert report["duplicates"]["exact_dropped_rows"] == ROWS // 20

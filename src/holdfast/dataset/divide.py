@@ -1,9 +1,10 @@
 """From a table of rows to splits and their proof: exact duplicates out, near duplicates and facts kept together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.console import Console
 from holdfast.core.files import atomic_path
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 # A new row may be near to rows in two splits; such rows are linked and dealt again.
 ROUNDS = 4
+Timed = Callable[[str], AbstractContextManager[dict[str, Any]]]
 
 
 class Options(NamedTuple):
@@ -60,6 +62,7 @@ class Shards(NamedTuple):
     firsts: Sequence[int]
     folder: Path
     console: Console
+    timed: Timed
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def divide(table: Table, lookup: Lookup, options: Options, shards: Shards | None
     """
     import numpy as np
 
-    replaced = find_exact_duplicates(table)
+    with shards.timed("duplicates") if shards else nullcontext():
+        replaced = find_exact_duplicates(table)
     keep = replaced < 0
     work = _Work(table, lookup, options, np.flatnonzero(keep), subject_of(table, keep, options.instruction))
     if len(work.kept) <= similarity.EXACT_LIMIT or shards is None:
@@ -131,20 +135,25 @@ def _divide_exactly(work: _Work, replaced: "NDArray[np.int64]") -> Divided:
 def _divide_large(work: _Work, replaced: "NDArray[np.int64]", shards: Shards) -> Divided:
     import numpy as np
 
-    from holdfast.dataset import near
+    from holdfast.dataset import near, proof
 
     threshold, keep = work.options.threshold, replaced < 0
     facts = fact_links(work.table.rows["fact"])
     found = near.Near(np.arange(len(keep)), 0, [])
     if threshold is not None:
-        found = near.link_near(shards.path, shards.rows, shards.parts, shards.firsts, keep, work.subject, threshold,
-                               shards.folder, shards.console)  # fmt: skip
+        with shards.timed("near"):
+            found = near.link_near(
+                shards.path, shards.rows, shards.parts, shards.firsts, keep, work.subject, threshold, shards.folder,
+                shards.console,
+            )  # fmt: skip
     groups = link_rows(len(keep), [(np.arange(len(keep)), found.groups), facts])
     leaks: list[Pair] = []
     for _ in range(ROUNDS):
-        splits = _assign(work, groups)
+        with shards.timed("assign"):
+            splits = _assign(work, groups)
         across: dict[str, Pair | None] = {couple_name(a, b): None for a, b in COUPLES}
-        pairs = _pairs_across(work, splits, shards)
+        with shards.timed("proof"):
+            pairs = _pairs_across(work, splits, shards)
         for pair in pairs:
             name = couple_name(*sorted((int(splits[pair.a]), int(splits[pair.b]))))
             held = across[name]
@@ -163,7 +172,7 @@ def _divide_large(work: _Work, replaced: "NDArray[np.int64]", shards: Shards) ->
         f"MinHash LSH ({near.PERMUTATIONS} permutations by rensa), every candidate measured with its exact Jaccard "
         "similarity; a pair may be missed"
     )
-    proof_method = f"exact for {near.SAMPLE} sampled test rows against every other row" + (
+    proof_method = f"exact for {proof.SAMPLE} sampled test rows against up to {proof.PARTNERS} sampled other rows" + (
         f"; for all rows {method}" if threshold is not None else ""
     )
     grouping = method if threshold is not None else "not looked for"
@@ -174,27 +183,33 @@ def _pairs_across(work: _Work, splits: "NDArray[np.int8]", shards: Shards) -> li
     """Measured pairs across splits: neighbours in LSH bands, and the sample's most similar rows."""
     import numpy as np
 
-    from holdfast.dataset import near
+    from holdfast.dataset import near, proof
 
     threshold = work.options.threshold
     pairs: list[Pair] = []
     if threshold is not None:
         bands = near.choose_bands(threshold)
-        pairs = near.across_bands(shards.rows, shards.folder / "bands.npy", bands, splits, work.subject)
+        pairs = near.across_bands(shards.rows, shards.folder, bands, splits, work.subject, threshold)
     held_out = np.flatnonzero(splits == TEST)
-    sample = held_out[np.argsort(mix(work.table.rows["id"][held_out], work.options.seed), kind="stable")[: near.SAMPLE]]
+    sample = held_out[
+        np.argsort(mix(work.table.rows["id"][held_out], work.options.seed), kind="stable")[: proof.SAMPLE]
+    ]
     if not len(sample):
         return pairs
+    others = np.flatnonzero(splits >= 0)
+    order = np.argsort(mix(work.table.rows["id"][others], work.options.seed + 1), kind="stable")
+    compared = splits.copy()
+    compared[others[order[proof.PARTNERS :]]] = -1
     with atomic_path(shards.folder / "splits.npy") as temporary, temporary.open("wb") as stream:
-        np.save(stream, splits)
+        np.save(stream, compared)
     texts = tuple(texts_of(work.lookup, sample, work.subject.text))
-    jobs = [near.SampleJob(shards.path, part, shards.folder / "splits.npy", first, work.subject, texts,
+    jobs = [proof.SampleJob(shards.path, part, shards.folder / "splits.npy", first, work.subject, texts,
                            tuple(splits[sample].tolist()))
             for part, first in zip(shards.parts, shards.firsts, strict=True)]  # fmt: skip
     # What is compared depends on the splits, so work of another deal must not be taken up.
     deal = np.bitwise_xor.reduce(mix(splits.astype(np.uint64) + np.arange(len(splits), dtype=np.uint64) * 4, 1))
     folder = shards.folder / f"proof-{int(deal):016x}"
-    for piece in run_shards(near.compare_shard, jobs, folder, shards.console, "split proof"):
+    for piece in run_shards(proof.compare_shard, jobs, folder, shards.console, "split proof"):
         value, partner = piece.arrays["similarity"], piece.arrays["partner"]
         for side, which in np.argwhere(partner >= 0).tolist():
             pairs.append(Pair(int(sample[which]), int(partner[side, which]), float(value[side, which])))

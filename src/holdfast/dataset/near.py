@@ -2,7 +2,8 @@
 
 Signatures are made by rensa. Rows with the same band are compared with the first row of that band and with the one
 before them, not all with all: time and memory stay in proportion to the rows, whatever the data. What is reported is
-true; a pair may be missed. A sample of test rows is therefore compared with every other row.
+true; a pair may be missed, and those whose signatures agree too little are not measured. A sample of test rows
+is therefore compared with a sample of all other rows.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 PERMUTATIONS = 128
 # The bands are chosen for pairs a little below the threshold, so that few at the threshold are missed.
 MARGIN = 0.1
-SAMPLE = 200
+# Eight bits of each of 128 signature values estimate a similarity of 0.8 with a standard deviation of 0.035.
+ESTIMATE_MARGIN = 0.15
 PAIRS_AT_ONCE = 20_000
 KEPT_PAIRS = 100_000
 
@@ -47,18 +49,6 @@ class SignatureJob(NamedTuple):
     first: int
     subject: Subject
     bands: Bands
-
-
-class SampleJob(NamedTuple):
-    """One shard to compare with sampled texts. side: a file with the split of each row, -1 = dropped."""
-
-    path: Path
-    part: Range
-    side: Path
-    first: int
-    subject: Subject
-    texts: tuple[str, ...]
-    sides: tuple[int, ...]
 
 
 class Near(NamedTuple):
@@ -89,7 +79,7 @@ def choose_bands(threshold: float) -> Bands:
 
 
 def sketch_shard(job: SignatureJob) -> Piece:
-    """Hashes of the bands of each row. Shape: (bands, rows of the shard); dropped rows are 0."""
+    """`bands`: hashes, (bands, rows of the shard), 0 for dropped rows; `signs`: 8-bit signatures, (rows, 128)."""
     import msgspec
     import numpy as np
     from rensa import RMinHash
@@ -101,15 +91,18 @@ def sketch_shard(job: SignatureJob) -> Piece:
     decoder = msgspec.json.Decoder(Example)
     kept = np.flatnonzero(keep)
     out = np.zeros((job.bands.number, len(lines)), dtype=np.uint64)
+    signs = np.zeros((len(lines), PERMUTATIONS), dtype=np.uint8)
     weights = np.random.default_rng(7).integers(1, 2**63, job.bands.rows, dtype=np.uint64) | np.uint64(1)
     for begin in range(0, len(kept), BLOCK):
         block = kept[begin : begin + BLOCK]
         hashes, starts = hash_shingles([job.subject.text(decoder.decode(lines[i])) for i in block])
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, starts.astype(np.uint64), PERMUTATIONS, 1)
-        values = np.array(matrix.to_rows(), dtype=np.uint64)[:, : job.bands.number * job.bands.rows]
+        whole = np.array(matrix.to_rows(), dtype=np.uint64)
+        signs[block] = whole & np.uint64(0xFF)
+        values = whole[:, : job.bands.number * job.bands.rows]
         mixed = (values.reshape(len(block), job.bands.number, job.bands.rows) * weights).sum(axis=2, dtype=np.uint64)
         out[:, block] = (mixed | np.uint64(1)).T
-    return Piece({"bands": out})
+    return Piece({"bands": out, "signs": signs})
 
 
 def link_near(
@@ -126,12 +119,15 @@ def link_near(
     jobs = [SignatureJob(path, part, folder / "keep.npy", first, subject, bands)
             for part, first in zip(parts, firsts, strict=True)]  # fmt: skip
     store = np.lib.format.open_memmap(folder / "bands.npy", "w+", np.uint64, (bands.number, len(keep)))
+    signs = np.lib.format.open_memmap(folder / "signs.npy", "w+", np.uint8, (len(keep), PERMUTATIONS))
     for first, piece in zip(firsts, run_shards(sketch_shard, jobs, folder, console, "near duplicates"), strict=True):
         found = piece.arrays["bands"]
         store[:, first : first + found.shape[1]] = found
+        signs[first : first + found.shape[1]] = piece.arrays["signs"]
     store.flush()
-    del store
-    return _group(rows, folder / "bands.npy", bands, keep, subject, threshold)
+    signs.flush()
+    del store, signs
+    return _group(rows, folder, bands, keep, subject, threshold)
 
 
 def band_of(file: Path, band: int, count: int) -> "HashArray":
@@ -146,7 +142,7 @@ def band_of(file: Path, band: int, count: int) -> "HashArray":
 
 
 def _group(
-    rows: FileRows, file: Path, bands: Bands, keep: "NDArray[np.bool_]", subject: Subject, threshold: float
+    rows: FileRows, folder: Path, bands: Bands, keep: "NDArray[np.bool_]", subject: Subject, threshold: float
 ) -> Near:
     import numpy as np
 
@@ -156,13 +152,15 @@ def _group(
     found = 0
     refused = np.zeros(0, dtype=np.uint64)
     for band in range(bands.number):
-        a, b = _neighbours(band_of(file, band, count))
+        a, b = _neighbours(band_of(folder / "bands.npy", band, count))
         apart = groups[a] != groups[b]
         a, b = a[apart], b[apart]
         names = a.astype(np.uint64) * np.uint64(count) + b.astype(np.uint64)
         names, first = np.unique(names, return_index=True)
         fresh = ~np.isin(names, refused, assume_unique=True)
         a, b, names = a[first][fresh], b[first][fresh], names[fresh]
+        likely = estimate_pairs(folder, a, b) >= threshold - ESTIMATE_MARGIN
+        a, b, names = a[likely], b[likely], names[likely]
         similarity = measure_pairs(rows, a, b, subject)
         near = similarity >= threshold
         refused = np.union1d(refused, names[~near])
@@ -189,6 +187,18 @@ def _neighbours(band: "HashArray") -> "tuple[IntArray, IntArray]":
     return np.r_[first[inside], order[inside - 1]], np.r_[order[inside], order[inside]]
 
 
+def estimate_pairs(folder: Path, a: "IntArray", b: "IntArray") -> "NDArray[np.float64]":
+    """The similarity of each pair as its signatures tell: equal values by chance (1 in 256) are taken off."""
+    import numpy as np
+
+    signs = np.load(folder / "signs.npy", mmap_mode="r")
+    found = np.zeros(len(a))
+    for begin in range(0, len(a), PAIRS_AT_ONCE):
+        part = slice(begin, begin + PAIRS_AT_ONCE)
+        found[part] = (signs[a[part]] == signs[b[part]]).mean(axis=1)
+    return np.asarray((found - 1 / 256) / (1 - 1 / 256), dtype=np.float64)
+
+
 def measure_pairs(rows: FileRows, a: "IntArray", b: "IntArray", subject: Subject) -> "NDArray[np.float64]":
     """The exact Jaccard similarity of each pair."""
     import numpy as np
@@ -207,70 +217,16 @@ def measure_pairs(rows: FileRows, a: "IntArray", b: "IntArray", subject: Subject
     return similarity
 
 
-def compare_shard(job: SampleJob) -> Piece:
-    """For each sampled text the most similar row of another split in the shard: its number and the similarity."""
-    import msgspec
-    import numpy as np
-
-    from holdfast.core.records import Example
-
-    lines = read_lines(job.path, job.part)
-    side = np.load(job.side, mmap_mode="r")[job.first : job.first + len(lines)]
-    decoder = msgspec.json.Decoder(Example)
-    sample = SampleIndex(job.texts)
-    own = np.array(job.sides)
-    best, partner = np.zeros((3, len(own))), np.full((3, len(own)), -1, dtype=np.int64)
-    kept = np.flatnonzero(side >= 0)
-    for begin in range(0, len(kept), BLOCK):
-        block = kept[begin : begin + BLOCK]
-        similarity = sample.similarity([job.subject.text(decoder.decode(lines[i])) for i in block])
-        for here in range(3):
-            rows = np.flatnonzero(side[block] == here)
-            if not len(rows):
-                continue
-            top = similarity[rows].argmax(axis=0)
-            value = np.where(own == here, -1.0, similarity[rows[top], np.arange(len(own))])
-            better = value > best[here]
-            best[here][better], partner[here][better] = value[better], job.first + block[rows[top]][better]
-    return Piece({"similarity": best, "partner": partner})
-
-
-class SampleIndex:
-    """Texts to compare many others with, as a sparse matrix of shingles."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        import numpy as np
-        from scipy.sparse import csr_array
-
-        shingled = shingle_texts(texts)
-        self.known, columns = np.unique(shingled.hashes, return_inverse=True)
-        self.sizes = np.diff(shingled.starts)
-        ones = np.ones(len(columns), dtype=np.int32)
-        self.matrix = csr_array((ones, columns, shingled.starts), shape=(len(texts), len(self.known))).T.tocsr()
-
-    def similarity(self, texts: Sequence[str]) -> "NDArray[np.float64]":
-        """Jaccard similarity of each text with each one of the index. Shape: (texts, texts of the index)."""
-        import numpy as np
-        from scipy.sparse import csr_array
-
-        shingled = shingle_texts(texts)
-        place = np.minimum(np.searchsorted(self.known, shingled.hashes), len(self.known) - 1)
-        hit = self.known[place] == shingled.hashes
-        starts = np.append(0, np.cumsum(hit))[shingled.starts]
-        ones = np.ones(int(hit.sum()), dtype=np.int32)
-        found = csr_array((ones, place[hit], starts), shape=(len(texts), len(self.known))) @ self.matrix
-        shared = found.toarray()
-        return np.asarray(shared / (np.diff(shingled.starts)[:, None] + self.sizes - shared), dtype=np.float64)
-
-
-def across_bands(rows: FileRows, file: Path, bands: Bands, side: "NDArray[np.int8]", subject: Subject) -> list[Pair]:
+def across_bands(
+    rows: FileRows, folder: Path, bands: Bands, side: "NDArray[np.int8]", subject: Subject, threshold: float
+) -> list[Pair]:
     """Neighbours in a band that lie in two splits (`side`: -1 = dropped), measured; the most similar of each band."""
     import numpy as np
 
     seen = np.zeros(0, dtype=np.uint64)
     found: list[Pair] = []
     for band in range(bands.number):
-        values = band_of(file, band, len(side))
+        values = band_of(folder / "bands.npy", band, len(side))
         order = np.lexsort((side, values))
         order = order[values[order] > 0]
         inside = np.flatnonzero((values[order][1:] == values[order][:-1]) & (side[order][1:] != side[order][:-1])) + 1
@@ -278,6 +234,8 @@ def across_bands(rows: FileRows, file: Path, bands: Bands, side: "NDArray[np.int
         names, first = np.unique(a.astype(np.uint64) * np.uint64(len(side)) + b.astype(np.uint64), return_index=True)
         fresh = ~np.isin(names, seen, assume_unique=True)
         a, b, seen = a[first][fresh], b[first][fresh], np.union1d(seen, names)
+        likely = estimate_pairs(folder, a, b) >= threshold - ESTIMATE_MARGIN
+        a, b = a[likely], b[likely]
         similarity = measure_pairs(rows, a, b, subject)
         top = np.argsort(-similarity, kind="stable")[:KEPT_PAIRS]
         found += [Pair(int(a[i]), int(b[i]), float(similarity[i])) for i in top]

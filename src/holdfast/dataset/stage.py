@@ -7,8 +7,8 @@ shards that a killed prepare does not do again; they lie in WORK, which is gone 
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from holdfast.core.errors import ContractError
 from holdfast.core.records import SPLITS, Split, iter_examples
 from holdfast.dataset.audit import Tally, check_rows, describe_lengths, join, refuse_long
 from holdfast.dataset.contract import DatasetContract, describe_task, read_contract
-from holdfast.dataset.divide import Divided, Options, Shards, divide
+from holdfast.dataset.divide import Divided, Options, Shards, Timed, divide
 from holdfast.dataset.duplicates import conflicts_of
 from holdfast.dataset.lengths import REMEDY, Fitted, fit_split
 from holdfast.dataset.scan import Scanned, scan
@@ -30,9 +30,8 @@ from holdfast.dataset.table import FileRows, Reading, open_rows
 from holdfast.dataset.validate import SHOWN, Counted, violations_error
 from holdfast.dataset.write import write_fitted, write_splits
 
-WORK = "work"
+WORK = "shards"
 FEW_ROWS = 20
-Timed = Callable[[str], AbstractContextManager[dict[str, Any]]]
 
 
 def run(context: StageContext) -> None:
@@ -70,9 +69,8 @@ def _prepare(
     lock = Path(config.prepare.split_lock) if config.prepare.split_lock else None
     instruction = contract.instruction if contract else ""
     options = Options(sizes, config.prepare.near_duplicate_threshold, config.seed, instruction, lock)
-    shards = Shards(rows.path, rows, scanned.parts, scanned.firsts, work, context.console)
-    with timed("divide"):
-        divided = divide(scanned.table, rows, options, shards)
+    shards = Shards(rows.path, rows, scanned.parts, scanned.firsts, work, context.console, timed)
+    divided = divide(scanned.table, rows, options, shards)
     _refuse_empty(divided)
     with timed("write"):
         sampled = write_splits(rows.path, divided, config.prepare.sampling_temperature, config.seed, work)

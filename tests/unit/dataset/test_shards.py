@@ -1,6 +1,7 @@
 """Large files in shards: the outcome is the same for any number of processes and shards. pytest tests/unit/dataset"""
 
 import random
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def divide_file(folder: Path, examples: list[Example]) -> tuple[Scanned, Divided
     path.write_bytes(examples_bytes(examples))
     scanned = scan(path, Reading(CONTRACT), folder / "work", QUIET)
     with open_rows(path, scanned.table.rows) as lookup:
-        place = Shards(path, lookup, scanned.parts, scanned.firsts, folder / "work", QUIET)
+        place = Shards(path, lookup, scanned.parts, scanned.firsts, folder / "work", QUIET, nullcontext)
         return scanned, divide(scanned.table, lookup, Options(Sizes(0.1, 0.2), 0.8, 42, "Say."), place)
 
 
