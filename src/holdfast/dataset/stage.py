@@ -15,7 +15,7 @@ from typing import Any
 
 from holdfast.core.context import StageContext
 from holdfast.core.documents import read_json
-from holdfast.core.errors import ContractError
+from holdfast.core.errors import ContractError, HoldfastError
 from holdfast.core.records import SPLITS, Split, iter_examples
 from holdfast.dataset.audit import Tally, check_rows, describe_lengths, join, refuse_long
 from holdfast.dataset.contract import DatasetContract, describe_task, read_contract
@@ -36,6 +36,14 @@ FEW_ROWS = 20
 
 def run(context: StageContext) -> None:
     """Write the three splits, split.lock, task.json, lengths.json and report.json; no split when a check fails."""
+    try:
+        _run(context)
+    except HoldfastError:  # a refusal is final: only what a kill cut off is worth going on with
+        shutil.rmtree(context.out.path / WORK, ignore_errors=True)
+        raise
+
+
+def _run(context: StageContext) -> None:
     config = context.config
     contract = read_contract(Path(config.prepare.contract)) if config.prepare.contract else None
     path = context.inputs["collect"] / "examples.jsonl"
