@@ -21,6 +21,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "src")]
 
 from tiny_checkpoint import make_checkpoint  # noqa: E402
+from tiny_sentencepiece import write_sentencepiece  # noqa: E402
 
 SDIST, NPM = "llama-cpp-python==0.3.36", "@node-llama-cpp/linux-x64@3.22.1"
 LLAMA3_ROPE = {
@@ -40,6 +41,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "qwen3-tied-320": {"model_type": "qwen3", "tied": True, "hidden": 320},
     "mistral-untied": {"model_type": "mistral"},
     "mistral-tied": {"model_type": "mistral", "tied": True, "shards": 3},
+    "llama-spm": {"model_type": "llama", "sentencepiece": True},
+    "mistral-spm-f16": {"model_type": "mistral", "tied": True, "dtype": "F16", "sentencepiece": True},
 }
 FILE_TYPES = {"Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "Q8_0": 7}
 # The reference refuses vocabularies that it does not know by hash; the name of the pre-tokenizer is forced instead.
@@ -117,7 +120,9 @@ def compare_model(folder: Path, spec: dict[str, Any], scripts: Path, extra: Path
     from holdfast.export.quantize import count_types, quantize_gguf
     from holdfast.export.vocabulary import read_vocabulary
 
-    make_checkpoint(folder, **spec)
+    make_checkpoint(folder, **{key: value for key, value in spec.items() if key != "sentencepiece"})
+    if spec.get("sentencepiece"):
+        write_sentencepiece(folder)
     pre = read_vocabulary(folder, 320).pre
     ours, theirs = folder / "ours-F16.gguf", folder / "theirs-F16.gguf"
     convert_to_gguf(folder, ours, name=folder.name)

@@ -17,6 +17,7 @@ from holdfast.export import stage
 from holdfast.export.gguf import convert_to_gguf
 from holdfast.export.modelfile import derive_format
 from tiny_checkpoint import CHATML, make_adapter, make_checkpoint
+from tiny_sentencepiece import write_sentencepiece
 
 TEXTS = [
     "The high and the low: 12 000 it's I'LL we'Ve", "  two   spaces\n\n\nand\tlines \r\n", "naïve café über 中文",
@@ -131,6 +132,22 @@ def test_llama_cpp_reads_the_same_tokens_as_transformers(tmp_path: Path, model_t
     tokenizer = AutoTokenizer.from_pretrained(folder)
     with start_server(tmp_path / "m.gguf", n_ctx=256, parallel=1) as server:
         for text in TEXTS:
+            wanted = tokenizer(text, add_special_tokens=False)["input_ids"]
+            assert server.tokenize(text, parse_special=True) == wanted, text
+
+
+@pytest.mark.parametrize("model_file", [True, False])
+def test_llama_cpp_reads_sentencepiece_like_transformers(tmp_path: Path, model_file: bool) -> None:
+    from transformers import AutoTokenizer
+
+    from holdfast.runtime import start_server
+
+    folder = make_checkpoint(tmp_path / "m", "llama")
+    write_sentencepiece(folder, model_file=model_file)
+    convert_to_gguf(folder, tmp_path / "m.gguf", name="m")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with start_server(tmp_path / "m.gguf", n_ctx=256, parallel=1) as server:
+        for text in (*TEXTS, "the tickets  12 of the user", "ticketticket us er loloonn"):
             wanted = tokenizer(text, add_special_tokens=False)["input_ids"]
             assert server.tokenize(text, parse_special=True) == wanted, text
 
