@@ -5,7 +5,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3, li
 
 import mmap
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -62,16 +62,24 @@ def write_header(file: IO[bytes], fields: Iterable[bytes], tensors: Iterable[Ten
     file.write(MAGIC + struct.pack("<IQQ", VERSION, len(infos), len(parts)))
     file.writelines(parts)
     for tensor in infos:
-        name = tensor.name.encode()
         shape = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape)
-        file.write(struct.pack("<Q", len(name)) + name + shape + struct.pack("<IQ", tensor.kind, tensor.offset))
+        file.write(_packed(tensor.name) + shape + struct.pack("<IQ", tensor.kind, tensor.offset))
     pad(file)
 
 
 def number_field(key: str, value: int) -> bytes:
     """The bytes of a field with an unsigned 32-bit number."""
-    name = key.encode()
-    return struct.pack("<Q", len(name)) + name + struct.pack("<II", 4, value)
+    return _packed(key) + struct.pack("<II", 4, value)
+
+
+def text_field(key: str, value: str) -> bytes:
+    """The bytes of a field with a text."""
+    return _packed(key) + struct.pack("<I", _TEXT) + _packed(value)
+
+
+def text_list_field(key: str, values: Sequence[str]) -> bytes:
+    """The bytes of a field with a list of texts."""
+    return _packed(key) + struct.pack("<IIQ", _ARRAY, _TEXT, len(values)) + b"".join(map(_packed, values))
 
 
 def pad(file: IO[bytes]) -> None:
@@ -82,6 +90,11 @@ def pad(file: IO[bytes]) -> None:
 def aligned(size: int) -> int:
     """`size` rounded up to the alignment."""
     return size + -size % ALIGNMENT
+
+
+def _packed(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
 
 
 def _parse(view: mmap.mmap) -> Header:

@@ -106,7 +106,8 @@ def _read_sentencepiece(
             tokens[number], types[number] = _added(token)
             scores[number] = ADDED_SCORE
     stated = settings.get("add_prefix_space")
-    return Vocabulary(tokens, types, "default", scores, stated if stated is not None else space)
+    # llama.cpp's default is a space; its converter writes the key only when tokenizer_config.json has it.
+    return Vocabulary(tokens, types, "default", scores, stated if stated is not None else space and None)
 
 
 def _added_tokens(folder: Path, document: dict[str, Any]) -> dict[int, dict[str, Any]]:

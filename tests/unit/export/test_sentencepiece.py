@@ -52,9 +52,15 @@ def test_metadata_names_the_kind_and_the_leading_space(folder: Path) -> None:
     convert_to_gguf(folder, folder / "m.gguf", name="m")
     fields = {name: field.contents() for name, field in gguf.GGUFReader(folder / "m.gguf").fields.items()}
     assert fields["tokenizer.ggml.model"] == "llama"
-    assert fields["tokenizer.ggml.add_space_prefix"] is True
+    assert "tokenizer.ggml.add_space_prefix" not in fields  # a space is llama.cpp's default
     assert fields["tokenizer.ggml.add_bos_token"] is True
     assert "tokenizer.ggml.merges" not in fields
+
+
+def test_no_leading_space_is_written_down(folder: Path) -> None:
+    change(folder, "tokenizer.json", normalizer=None, pre_tokenizer={"type": "Metaspace", "prepend_scheme": "never"})
+    convert_to_gguf(folder, folder / "m.gguf", name="m")
+    assert gguf.GGUFReader(folder / "m.gguf").fields["tokenizer.ggml.add_space_prefix"].contents() is False
 
 
 def test_foreign_normaliser_is_refused(folder: Path) -> None:
