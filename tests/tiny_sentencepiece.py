@@ -1,4 +1,4 @@
-"""A tiny SentencePiece vocabulary (320 entries) for the checkpoints of tiny_checkpoint.py: tokenizer.model and .json."""
+"""A tiny SentencePiece vocabulary (320 entries) for the checkpoints of tiny_checkpoint.py."""
 
 import json
 import struct
@@ -45,8 +45,8 @@ def write_sentencepiece(folder: Path, *, model_file: bool = True, template: str 
         },
     }  # fmt: skip
     settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": SPECIAL[2], "pad_token": SPECIAL[0],
-        "unk_token": "<unk>", "add_bos_token": True, "add_eos_token": False, "legacy": True,
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": SPECIAL[2],
+        "pad_token": SPECIAL[0], "unk_token": "<unk>", "add_bos_token": True, "add_eos_token": False, "legacy": True,
         "clean_up_tokenization_spaces": False, "model_max_length": 2048,
         "added_tokens_decoder": {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in special},
     }  # fmt: skip

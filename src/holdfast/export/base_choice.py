@@ -39,16 +39,21 @@ class BaseChoice(NamedTuple):
 
     chosen: BaseKind
     trained: AnswerLoss
-    measured: Mapping[str, AnswerLoss]
+    measured: Mapping[BaseKind, AnswerLoss]
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        measured = {kind: loss._asdict() for kind, loss in self.measured.items()}
+        measured = {str(kind): loss._asdict() for kind, loss in self.measured.items()}
         return {"chosen": self.chosen, "trained": self.trained._asdict(), "measured": measured}
 
 
 def choose_base(
-    base: Path, adapter: Path, talks: Sequence[Talk], kinds: Sequence[BaseKind], trained_on: BaseKind, *,
+    base: Path,
+    adapter: Path,
+    talks: Sequence[Talk],
+    kinds: Sequence[BaseKind],
+    trained_on: BaseKind,
+    *,
     device: str = "cpu",
 ) -> BaseChoice:
     """Measure a merge into each of `kinds` on the conversations; on a tie the first one is taken.

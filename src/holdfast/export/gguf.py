@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -65,11 +64,11 @@ def convert_to_gguf(folder: Path, target: Path, *, name: str, kind: SourceType =
         writer.write_ti_data_to_file()
         if extra is not None:
             writer.write_tensor_data(extra)
-        out = writer.fout[0]
+        out = (writer.fout or [])[0]
         pad(out)
         with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
             for data, last in _in_order(pool, entries, kind):
-                out.write(data)
+                out.write(data.data)
                 if last:
                     pad(out)
     finally:

@@ -18,7 +18,7 @@ _SIZES = {kind: struct.calcsize(f"<{letter}") for kind, letter in _FORMATS.items
 
 
 class Tensor(NamedTuple):
-    """One tensor. `shape` is in ggml's order (columns first), `kind` a ggml type number, `offset` from the data's begin."""
+    """One tensor. `shape` is in ggml's order (columns first), `kind` ggml's type number, `offset` in the data."""
 
     name: str
     shape: tuple[int, ...]
@@ -51,9 +51,7 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             return _parse(view)
     except (OSError, ValueError, struct.error, KeyError, IndexError) as error:
-        raise ModelError(
-            f"{path} is no readable GGUF file: {error}", hint="holdfast export -c FILE makes it"
-        ) from None
+        raise ModelError(f"{path} is no readable GGUF file: {error}", hint="holdfast export -c FILE makes it") from None
 
 
 def write_header(file: IO[bytes], fields: Iterable[bytes], tensors: Iterable[Tensor]) -> None:

@@ -1,6 +1,7 @@
 """What a PEFT LoRA adapter holds, and the weight that it makes of a base weight: plain LoRA, rsLoRA and DoRA.
 
-Sources: Hu et al. 2021 (W + α/r · BA), Kalajdzievski 2023 (rsLoRA: α/√r), Liu et al. 2024 (DoRA: magnitude · direction);
+Sources: Hu et al. 2021 (W + α/r · BA), Kalajdzievski 2023 (rsLoRA: α/√r),
+Liu et al. 2024 (DoRA: magnitude times direction);
 names of keys and tensors: PEFT 0.21, tuners/lora.
 """
 
@@ -132,9 +133,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _module(
-    folder: Path, config: Mapping[str, Any], weight: str, parts: "Mapping[str, LocalTensor]"
-) -> Module:
+def _module(folder: Path, config: Mapping[str, Any], weight: str, parts: "Mapping[str, LocalTensor]") -> Module:
     embedding = "embedding A" in parts or "embedding B" in parts
     mark = "embedding " if embedding else ""
     a, b = parts.get(mark + "A"), parts.get(mark + "B")

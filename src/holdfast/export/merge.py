@@ -33,8 +33,8 @@ CHECKED_POSITIONS = 1024  # logits of so many positions are kept: 0.6 GB for a v
 
 
 class Change(NamedTuple):
-    """What the merge did to the weights. `lost`: modules whose change was rounded away in 16 bits; `largest` change of a
-    value, `relative`: length of the whole change in terms of the changed weights' length."""
+    """What the merge did to the weights. `lost`: modules whose change was rounded away in 16 bits; `largest`: change of
+    one value; `relative`: length of the whole change by the length of the weights that changed."""
 
     tensors: int
     modules: int
@@ -137,8 +137,8 @@ def _copy_the_rest(base: Path, adapter: Adapter, target: Path, dtype: str) -> No
     tokenizer = adapter.folder if rows else base
     if not (tokenizer / "tokenizer.json").is_file():
         raise ModelError(
-            f"{adapter.folder} has {rows} embeddings, the base model {config['vocab_size']}, and no tokenizer.json that "
-            "says which tokens the new ones are for",
+            f"{adapter.folder} has {rows} embeddings, the base model {config['vocab_size']}, and no tokenizer.json "
+            "that says which tokens the new ones are for",
             hint="save the tokenizer into the adapter's folder",
         )
     config["vocab_size"] = rows or config["vocab_size"]
@@ -192,7 +192,12 @@ def measure_change(base: Path, adapter: Path, merged: Path, *, kind: BaseKind = 
 
 
 def check_merge(
-    base: Path, adapter: Path, merged: Path, prompts: Sequence[list[int]], *, kind: BaseKind = "original",
+    base: Path,
+    adapter: Path,
+    merged: Path,
+    prompts: Sequence[list[int]],
+    *,
+    kind: BaseKind = "original",
     device: str = "cpu",
 ) -> LogitCheck:
     """Run base + adapter (PEFT's), base alone and the merged files on `prompts` (token ids) and compare the logits.

@@ -1,4 +1,4 @@
-"""The SentencePiece kind of vocabulary (Llama 1 and 2, Mistral 7B, TinyLlama): BPE over characters, bytes as a fallback.
+"""The SentencePiece kind of vocabulary (Llama 2, Mistral 7B, TinyLlama): BPE over characters, bytes as a fallback.
 
 llama.cpp joins pieces by score, Hugging Face by the rank of a merge. The scores are read from `tokenizer.model` when it
 is there (as llama.cpp's converter does); else the rank of the merge that makes a piece is its score, negated. For a
