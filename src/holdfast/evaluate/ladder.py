@@ -87,12 +87,14 @@ def choose(rungs: Sequence[Row], tuned: Row, metric: str, allowed: float) -> tup
     """
 
     def loss(rung: Row) -> float:
-        return max(tuned[name] - rung[name] for name in {metric, *FORM} if name in tuned and name in rung)
+        return max(float(tuned[name] - rung[name]) for name in {metric, *FORM} if name in tuned and name in rung)
 
     within = [rung for rung in rungs if loss(rung) <= allowed + ROUNDING]
     if not within:
         best = min(rungs, key=lambda rung: (loss(rung), rung["size_bytes"]))
-        return best["rung"], f"no file is within the allowed loss of {allowed:g}; this one loses least ({loss(best):.3f})"
+        return best[
+            "rung"
+        ], f"no file is within the allowed loss of {allowed:g}; this one loses least ({loss(best):.3f})"
     chosen = min(within, key=lambda rung: rung["size_bytes"])
     return chosen["rung"], f"the smallest of {len(within)} files within the allowed loss of {allowed:g}"
 

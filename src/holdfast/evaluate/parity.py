@@ -94,7 +94,7 @@ def require_parity(parity: Parity) -> None:
 
 
 def measure_parity(tokenizer: Any, server: LlamaServer, examples: Sequence[Example]) -> Parity:
-    """Compare both sides for real examples (at least one) and for the awkward rows. Every difference is written down."""
+    """Compare both sides for real examples (at least one) and for the awkward rows, to the last difference."""
     sides = Sides(tokenizer, server)
     errors: list[IntegrityError] = []
     compared = [sides.compare(example.source, example.prompt) for example in examples]
@@ -102,7 +102,9 @@ def measure_parity(tokenizer: Any, server: LlamaServer, examples: Sequence[Examp
     if differences:
         errors.append(_differ(differences, f"{len(differences)} of {len(examples)} rows"))
     rows = awkward_rows(tokenizer.all_special_tokens)
-    known, unknown, refused = [], [], []
+    known: list[Difference] = []
+    unknown: list[Difference] = []
+    refused: list[dict[str, str]] = []
     for row in rows:
         try:
             difference = sides.compare(row.name, row.messages, row.may_differ)

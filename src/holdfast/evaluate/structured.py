@@ -31,8 +31,15 @@ def answer_schema(task: Task) -> dict[str, Any] | None:
 
 
 def measure_structured(
-    server: LlamaServer, task: Task, test: Sequence[Example], free: Sequence[Mapping[str, Any]],
-    config: EvaluateConfig, console: Console, *, metric: str, alpha: float,
+    server: LlamaServer,
+    task: Task,
+    test: Sequence[Example],
+    free: Sequence[Mapping[str, Any]],
+    config: EvaluateConfig,
+    console: Console,
+    *,
+    metric: str,
+    alpha: float,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
     """Answers under the schema, compared item by item with `free` (samples of the same file without it).
 

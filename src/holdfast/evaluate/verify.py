@@ -15,6 +15,7 @@ from holdfast.core.records import Example, read_examples
 if TYPE_CHECKING:
     from holdfast.distributions import Forced
     from holdfast.evaluate.ladder import Rung
+    from holdfast.models import Quantized
     from holdfast.runtime import Reply
 
 SCORES = ("valid_json", "label_accuracy", "stopped", "n")
@@ -51,14 +52,16 @@ def run(context: StageContext) -> None:
     check_context(config, prompts)
     forced = distributions.forced_answers(tokenizer, _spread(test, KL_ITEMS))
     work = Work(context, tokenizer, test, train, prompts, forced)
-    files, parity = [], {}
+    files: list[Rung] = []
+    parity: dict[str, dict[str, Any]] = {}
     for quantization in dict.fromkeys(("F16", *config.export.quantizations)):
         rung, parity[quantization] = climb(quantization, work)
         files.append(rung)
     rungs = [*climb_in_transformers(work), *files]
     tuned = json.loads((context.inputs["evaluate"] / "results.json").read_bytes())
     lines, metric = [rung.line for rung in files], config.decide.primary
-    deploy, why = config.verify.deploy, "named in the configuration"
+    deploy: str = config.verify.deploy
+    why = "named in the configuration"
     if deploy == "auto":
         deploy, why = ladder.choose(lines, tuned, metric, config.decide.maximum_deployed_loss)
     report = parity[deploy]
@@ -67,6 +70,8 @@ def run(context: StageContext) -> None:
     for rung in rungs[1:]:
         context.console.say(f"  {describe(rung.line)}")
     structured = climb_with_schema(next(r for r in files if r.line["rung"] == deploy), work)
+    if config.verify.deploy == "auto":
+        _write_modelfile(context, f"{config.name}-{deploy}.gguf")
     out.write_json("parity.json", {**report, "files": [line["file"] for line in lines]})
     out.write_json("ladder.json", {
         "rungs": lines,
@@ -131,10 +136,7 @@ def climb_in_transformers(work: Work) -> "list[Rung]":
     """The rungs above the files: what was trained (its samples are those of `evaluate`), and the merged model."""
     from holdfast import models
     from holdfast.core.records import read_jsonl
-    from holdfast.distributions import think_in_transformers
-    from holdfast.evaluate.ladder import Rung, answer_loss
     from holdfast.evaluate.runtimes import answer_with_transformers
-    from holdfast.evaluate.scorers import summarize
     from holdfast.evaluate.stage import quantization_of
 
     context, config = work.context, work.context.config
@@ -143,19 +145,28 @@ def climb_in_transformers(work: Work) -> "list[Rung]":
     trained = [row for _, row in read_jsonl(context.inputs["evaluate"] / "samples.jsonl")]
     replies = answer_with_transformers(merged, None, "none", work.test, config.evaluate, context.console)
     samples, _ = _score("samples-merged.jsonl", replies, work)
-    rungs = []
-    for name, rows, folder, tuning, kind in (
-        ("adapter", trained, base, adapter, precision), ("merged", samples, merged, None, "none"),
-    ):  # fmt: skip
-        thoughts, summary = think_in_transformers(folder, tuning, kind, work.forced), summarize(rows)
-        line = {
-            "rung": name, "precision": kind if kind != "none" else "16-bit",
-            **{key: summary[key] for key in (*SCORES, "intervals") if key in summary},
-            "size_bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
-            "reference_loss": answer_loss(thoughts),
-        }  # fmt: skip
-        rungs.append(Rung(line, rows, thoughts))
-    return rungs
+    return [
+        _rung_above("adapter", base, adapter, precision, trained, work),
+        _rung_above("merged", merged, None, "none", samples, work),
+    ]
+
+
+def _rung_above(
+    name: str, folder: Path, adapter: Path | None, precision: "Quantized", samples: list[dict[str, Any]], work: Work
+) -> "Rung":
+    from holdfast.distributions import think_in_transformers
+    from holdfast.evaluate.ladder import Rung, answer_loss
+    from holdfast.evaluate.scorers import summarize
+
+    thoughts, summary = think_in_transformers(folder, adapter, precision, work.forced), summarize(samples)
+    line = {
+        "rung": name,
+        "precision": precision if precision != "none" else "16-bit",
+        **{key: summary[key] for key in (*SCORES, "intervals") if key in summary},
+        "size_bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+        "reference_loss": answer_loss(thoughts),
+    }
+    return Rung(line, samples, thoughts)
 
 
 def climb_with_schema(rung: "Rung", work: Work) -> dict[str, Any] | None:
@@ -178,6 +189,14 @@ def climb_with_schema(rung: "Rung", work: Work) -> dict[str, Any] | None:
         return None
     context.out.write_jsonl("samples-structured.jsonl", measured[1])
     return measured[0]
+
+
+def _write_modelfile(context: StageContext, file: str) -> None:
+    """The export's Modelfile for the file that was chosen, to be used from this folder."""
+    folder = context.inputs["export"]
+    lines = (folder / "Modelfile").read_text(encoding="utf-8").splitlines(keepends=True)
+    text = "".join(f"FROM ../{folder.name}/{file}\n" if line.startswith("FROM ") else line for line in lines)
+    context.out.write_text("Modelfile", text)
 
 
 def _score(name: str, replies: "Sequence[Reply]", work: Work) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -71,6 +71,8 @@ def read_adapter(folder: Path) -> Adapter:
     replaced: dict[str, LocalTensor] = {}
     for name, tensor in read_tensors(folder).items():
         found = _PART.search(name)
+        if name.endswith(".base_layer.weight"):  # PEFT's copy of an adapted embedding, as it was before training
+            continue
         if found is None:
             if ".lora_" in name or "trainable_tokens" in name:
                 raise ModelError(f"{folder}: tensor {name} cannot be merged: this kind of adapter is not known")

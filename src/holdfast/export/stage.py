@@ -11,6 +11,7 @@ from holdfast.core.manifest import INTENT, MANIFEST
 from holdfast.core.records import Example, Message, read_examples
 from holdfast.export.card import CardFacts, render_card
 from holdfast.export.modelfile import ModelfileParts, derive_format, render_modelfile
+from holdfast.export.serving import file_to_deploy
 
 CHECKED_EXAMPLES = 8
 SUMS, IMATRIX, ADAPTER = "SHA256SUMS", "imatrix.gguf", "adapter.gguf"
@@ -161,7 +162,7 @@ def _write_adapter(context: StageContext, base: Path) -> None:
 def _write_modelfile(context: StageContext, task: dict[str, Any]) -> None:
     config, merged = context.config, context.out.path / "merged"
     parts = ModelfileParts(
-        gguf=gguf_name(config.name, config.verify.deploy),
+        gguf=file_to_deploy(config),
         folder=merged,
         system_prompt=str(task.get("system_prompt") or config.collect.system_prompt),
         n_ctx=config.verify.n_ctx,

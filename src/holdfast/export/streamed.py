@@ -106,7 +106,8 @@ def _with_adapter(model: Any, folder: Path) -> Any:
 
     wrapped = get_peft_model(model, LoraConfig.from_pretrained(str(folder))).eval()
     known = {_saved_name(name): name for name in wrapped.state_dict() if ".default" in name}
-    values = load_peft_weights(str(folder), device="cpu")
+    saved = load_peft_weights(str(folder), device="cpu")
+    values = {name: value for name, value in saved.items() if not name.endswith(".base_layer.weight")}
     foreign = sorted(set(values) - set(known))
     if foreign:
         raise ModelError(f"the adapter in {folder} has tensors without a place, for example {foreign[0]}")
