@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
+# This file has the name of the gguf package: its own folder must not be searched.
+sys.path[:] = [str(ROOT / "tests"), str(ROOT / "src"), *(p for p in sys.path if Path(p).resolve() != ROOT / "bench")]
 
 from reference_gguf import CONVERTER, FILE_TYPES, QUANTISER, compare_files, download  # noqa: E402
 
