@@ -140,7 +140,7 @@ class ExportConfig(Section):
 class VerifyConfig(Section):
     """Which quantisation is to be deployed, and how much of the tuned score it may lose."""
 
-    deploy: Quantization | Literal["auto"] = "Q4_K_M"
+    deploy: Literal[Quantization, "auto"] = "Q4_K_M"
     """The file that `decide` judges and `serve` loads; F16 or one of `export.quantizations`. `auto` = the smallest one
     that loses no more than `decide.maximum_deployed_loss`."""
     n_ctx: Positive = 1024

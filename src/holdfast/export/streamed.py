@@ -104,7 +104,9 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     from peft import LoraConfig, get_peft_model
     from peft.utils import load_peft_weights
 
-    wrapped = get_peft_model(model, LoraConfig.from_pretrained(str(folder))).eval()
+    settings = LoraConfig.from_pretrained(str(folder))
+    settings.base_model_name_or_path = model.name_or_path  # PEFT warns when they differ
+    wrapped = get_peft_model(model, settings).eval()
     known = {_saved_name(name): name for name in wrapped.state_dict() if ".default" in name}
     saved = load_peft_weights(str(folder), device="cpu")
     values = {name: value for name, value in saved.items() if not name.endswith(".base_layer.weight")}
