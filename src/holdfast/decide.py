@@ -119,7 +119,8 @@ def run(context: StageContext) -> None:
     baseline, tuned = _read(inputs["baseline"] / "results.json"), _read(inputs["evaluate"] / "results.json")
     comparison = {k: v for k, v in _read(inputs["evaluate"] / "comparison.json").items() if k != "rows"}
     ladder, parity = _read(inputs["verify"] / "ladder.json"), _read(inputs["verify"] / "parity.json")
-    rungs, deploy = ladder["rungs"], context.config.verify.deploy
+    rungs, named = ladder["rungs"], context.config.verify.deploy
+    deploy = str(ladder["deploy"]) if named == "auto" else named
     deployed = next((rung for rung in rungs if rung["rung"] == deploy), None)
     if deployed is None:
         raise IntegrityError(

@@ -13,7 +13,7 @@ from holdfast.core.yamlfile import parse_scalar
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Quantization = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]
+Quantization = Literal["F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]
 Metric = Literal["label_accuracy", "valid_json"]
 
 
@@ -135,13 +135,21 @@ class ExportConfig(Section):
 
     quantizations: tuple[Quantization, ...] = ("Q4_K_M",)
     """GGUF files to write besides F16, each measured by `verify`."""
+    merge_base: Literal["auto", "original", "nf4"] = "auto"
+    """Weights that a `qlora` adapter is merged into: the original ones, those that the 4-bit model computed with, or
+    `auto` = whichever has the lower loss on the validation answers. `lora` always takes the original ones."""
+    imatrix: bool = False
+    """Quantise with an importance matrix computed from the training rows; it needs a pass over them."""
+    lora_gguf: bool = False
+    """Also write the adapter alone as a GGUF file, for `llama-server --lora`; `verify` does not measure it."""
 
 
 class VerifyConfig(Section):
     """Which quantisation is to be deployed, and how much of the tuned score it may lose."""
 
-    deploy: Quantization = "Q4_K_M"
-    """The file that `decide` judges and `serve` loads; F16 or one of `export.quantizations`."""
+    deploy: Literal[Quantization, "auto"] = "Q4_K_M"
+    """The file that `decide` judges and `serve` loads; F16 or one of `export.quantizations`. `auto` = the smallest one
+    that loses no more than `decide.maximum_deployed_loss`."""
     n_ctx: Positive = 1024
     """Context of the server for one request, in tokens."""
     threads: Annotated[int, Field(ge=0)] = 0
@@ -231,7 +239,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         update["augment"] = config.augment.model_copy(update={"rules": _absolute(config.augment.rules, folder)})
     if config.base_model.startswith((".", "/", "~")) or (folder / config.base_model).is_dir():
         update["base_model"] = _absolute(config.base_model, folder)
-    if config.verify.deploy != "F16" and config.verify.deploy not in config.export.quantizations:
+    if config.verify.deploy not in ("F16", "auto") and config.verify.deploy not in config.export.quantizations:
         made = ", ".join(("F16", *config.export.quantizations))
         raise ConfigError(f"{path}: verify.deploy is {config.verify.deploy}, but export makes only {made}")
     return config.model_copy(update=update)

@@ -7,7 +7,7 @@ from holdfast import models, report
 from holdfast.core.config import RunConfig, load_config
 from holdfast.core.console import Console
 from holdfast.core.digest import digest_file
-from holdfast.core.documents import read_json
+from holdfast.core.documents import deployed_quantization, read_json
 from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.manifest import read_manifest, verify_products
 from holdfast.core.rundir import RunDir
@@ -158,7 +158,7 @@ def evaluate_other_items(folder: Path, data: Path, console: Console, *, runtime:
         if problems:
             raise IntegrityError("refusing to measure: " + "; ".join(problems), hint=f"holdfast check {folder}")
     items = read_items(data, config)
-    quant = quant or config.verify.deploy
+    quant = quant or deployed_quantization(config.verify.deploy, run_dir.stage("verify").path)
     gguf = run_dir.stage("export").path / f"{config.name}-{quant}.gguf" if runtime == "gguf" else None
     if gguf is not None and not gguf.is_file():
         raise UsageError(f"{gguf.name} was not exported", hint=f"add {quant} to export.quantizations and run again")

@@ -231,7 +231,7 @@ def serve_memory(shape: ModelShape, config: RunConfig) -> Components:
     """llama.cpp in host memory: the file, `serve.parallel` contexts of `verify.n_ctx` tokens, one batch."""
     tokens, batch = config.serve.parallel * config.verify.n_ctx, int(constant("serve_batch"))
     return {
-        "weights": gguf_bytes(shape, config.verify.deploy),
+        "weights": gguf_bytes(shape, "F16" if config.verify.deploy == "auto" else config.verify.deploy),
         "kv cache": kv_bytes(shape, tokens, 2),
         "logits": batch * shape.vocabulary * 4,
         "activations": batch * 4 * (4 * shape.hidden + 3 * shape.intermediate),

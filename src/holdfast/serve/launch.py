@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.digest import digest_bytes
+from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError, ServerError, UsageError
 from holdfast.core.manifest import read_manifest
 from holdfast.core.records import Message
@@ -109,7 +110,8 @@ def checked_model(run: RunDir, config: RunConfig, quant: str | None) -> Iterator
     """
     folder = run.stage("export").path
     manifest = read_manifest(folder)
-    name = f"{config.name}-{quant or config.verify.deploy}.gguf"
+    deployed = quant or deployed_quantization(config.verify.deploy, run.stage("verify").path)
+    name = f"{config.name}-{deployed}.gguf"
     if manifest is None or name not in manifest.products:
         made = sorted(path for path in (manifest.products if manifest else ()) if path.endswith(".gguf"))
         raise UsageError(
