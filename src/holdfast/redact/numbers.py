@@ -1,0 +1,144 @@
+"""Numbers by checksum and surroundings: cards, IBAN, routing and account numbers, phone numbers."""
+
+import re
+from collections.abc import Iterator
+
+from holdfast.redact.checks import IBAN_LENGTHS, iban, luhn, routing_number
+from holdfast.redact.spans import RANKS, Span
+
+# Twelve digits with little between them: a text without such a cluster holds no card.
+LONG_CLUSTER = re.compile(r"\d(?:[ \t.\-/()_,:\n]{0,3}\d){11}")
+_ROUTING = re.compile(r"(?<![\dA-Za-z])\d{4}([ -]?)\d{4}\1\d(?![\dA-Za-z])|(?<!\d)\d{3}([ -])\d{3}\2\d{3}(?!\d)")
+_GROUP = re.compile(r"\d+")
+_GAP = re.compile(r"[ \t.\-/()_,:]{1,3}|\n")
+_CARD_WORD = re.compile(
+    r"card|visa|amex|maestro|mastercard|discover|\bpan\b|credit|debit|cc[ _-]?(?:num|no|#)|karte|carte|tarjeta|carta|karta|kaart|kort|cartão"
+)
+_TIME_WORD = re.compile(
+    r"time|stamp|epoch|\bts\b|_ts|millis|nanos|\bms\b|unix|since|until|expires?|created|updated|_at\b|date|\bat\b|offset|seq|trace|span"
+)
+_CARD_SHAPES = re.compile(
+    r"4,4,4,[1-7]|4,4,4,4,[1-3]|4,6,[45]|6,6,[1-7]|4,4,4|(?:1,){11,18}1|(?:2,){5,8}[12]|(?:3,){3,5}[1-3]|(?:5,){2,3}[1-5]|6,(?:7|9|10|13)|8,8|4,(?:8|12)"
+)
+_MAESTRO = re.compile(r"5[06-8]|6")
+_ROUTING_WORD = re.compile(r"rout|\baba\b|\brtn\b|transit|fedwire|\bach\b|wire")
+_ACCOUNT_WORD = re.compile(
+    r"(?:account|acct|a/c|konto|kontonummer|compte|cuenta|conto|rekening|conta|konto nr|depot|iban|bban|ledger|policy|customer|member|client)"
+    r"(?:[ _-]?(?:no|nr|num|number|nummer|numéro|id|#|n°|holder))?\.?[\"']?\s{0,2}(?:is|was|ending|:|=|#|-)?[:\s#=\"']{0,4}$"
+)
+_ACCOUNT = re.compile(r"(?<![\dA-Za-z.])\d(?:[ -]?\d){5,19}(?![\dA-Za-z]|[.,:]\d)")
+_BANK_WORD = re.compile(r"account|acct|a/c|konto|compte|cuenta|conto|rekening|conta|depot|bban")
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[ .-]?\d{2}(?:[ .\-_/]?[A-Za-z0-9]){11,30}")
+_HEX = re.compile(r"[0-9a-fA-F-]+")
+
+
+class Number:
+    """A row of digit groups with little between them."""
+
+    def __init__(self, text: str, spans: list[tuple[int, int]]) -> None:
+        self.text, self.spans = text, spans
+        self.groups = [text[start:end] for start, end in spans]
+        self.gaps = [text[a[1] : b[0]] for a, b in zip(spans, spans[1:], strict=False)]
+
+
+def find_clusters(text: str) -> list[Number]:
+    """Digit groups of `text`, those with at most three separator characters between them together."""
+    clusters: list[list[tuple[int, int]]] = []
+    for match in _GROUP.finditer(text):
+        span = match.span()
+        if clusters and _GAP.fullmatch(text, clusters[-1][-1][1], span[0]):
+            clusters[-1].append(span)
+        else:
+            clusters.append([span])
+    return [Number(text, spans) for spans in clusters]
+
+
+def find_cards(number: Number, lower: str) -> Iterator[Span]:
+    """Luhn-valid numbers of 13 to 19 digits (12 with a Maestro prefix), in one piece or in the usual groups."""
+    sizes = [len(group) for group in number.groups]
+    if sum(sizes) < 12:
+        return
+    count = len(sizes)
+    for first in range(count):
+        total = 0
+        for last in range(first, min(count, first + 19)):
+            total += sizes[last]
+            if total > 19:
+                break
+            if total >= 12 and _is_card(number, first, last, total, lower):
+                yield Span(number.spans[first][0], number.spans[last][1], "CARD", RANKS["CARD"])
+
+
+def _is_card(number: Number, first: int, last: int, total: int, lower: str) -> bool:
+    digits = "".join(number.groups[first : last + 1])
+    if not luhn(digits) or len(set(digits)) == 1:
+        return False
+    start, end = number.spans[first][0], number.spans[last][1]
+    named = _CARD_WORD.search(lower, max(0, start - 32), start) is not None
+    if total == 12 and not named and not _MAESTRO.match(digits):
+        return False
+    if first < last:
+        gaps = {gap.strip() or " " for gap in number.gaps[first:last]}
+        shape = ",".join(str(len(group)) for group in number.groups[first : last + 1])
+        return (
+            len(gaps) == 1
+            and (named or _CARD_SHAPES.fullmatch(shape) is not None)
+            and ":" not in gaps
+            and "," not in gaps
+        )
+    if named:
+        return True
+    text = number.text
+    if first and number.gaps[first - 1] in ".," or text[end : end + 1] == "." and text[end + 1 : end + 2].isdigit():
+        return False  # a decimal fraction
+    if digits[0] in "12" and total in (13, 16, 19) and _TIME_WORD.search(lower, max(0, start - 24), start):
+        return False  # milliseconds, microseconds or nanoseconds since 1970
+    return not _inside_hex(text, start, end)
+
+
+def _inside_hex(text: str, start: int, end: int) -> bool:
+    """Digits that happen to stand in a digest or a UUID."""
+    while start and (text[start - 1].isalnum() or text[start - 1] == "-"):
+        start -= 1
+    while end < len(text) and (text[end].isalnum() or text[end] == "-"):
+        end += 1
+    run = text[start:end]
+    return len(run) in (24, 32, 36, 40, 56, 64, 96, 128) and _HEX.fullmatch(run) is not None
+
+
+def find_ibans(text: str) -> Iterator[Span]:
+    """IBANs of all countries with their lengths and the remainder modulo 97."""
+    position = 0
+    while match := _IBAN.search(text, position):
+        position = match.start() + 1
+        length = IBAN_LENGTHS.get(match.group()[:2].upper())
+        if length is None:
+            continue
+        end, seen = match.start(), 0
+        while end < match.end() and seen < length:
+            seen += text[end].isalnum()
+            end += 1
+        plain = "".join(c for c in text[match.start() : end] if c.isalnum()).upper()
+        if plain.isascii() and iban(plain):
+            yield Span(match.start(), end, "IBAN", RANKS["IBAN"])
+            position = end
+
+
+def find_routing_numbers(text: str, lower: str) -> Iterator[Span]:
+    """Routing numbers (ABA checksum and a word before them)."""
+    for match in _ROUTING.finditer(text):
+        start = match.start()
+        if _ROUTING_WORD.search(lower, max(0, start - 40), start):
+            digits = "".join(character for character in match.group() if character.isdigit())
+            if routing_number(digits):
+                yield Span(start, match.end(), "ROUTING", RANKS["ROUTING"])
+
+
+def find_accounts(text: str, lower: str) -> Iterator[Span]:
+    """Account numbers: 6 to 20 digits directly behind a word for an account."""
+    if not _BANK_WORD.search(lower):
+        return
+    for match in _ACCOUNT.finditer(text):
+        start = match.start()
+        if _ACCOUNT_WORD.search(lower, max(0, start - 40), start):
+            yield Span(start, match.end(), "ACCOUNT", RANKS["ACCOUNT"])

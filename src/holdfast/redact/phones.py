@@ -1,0 +1,96 @@
+"""Phone numbers: international, national with a trunk zero, North American, and any digits behind a word for a phone."""
+
+import re
+from collections.abc import Iterator
+
+from holdfast.redact.spans import RANKS, Span
+
+CLUSTER = re.compile(r"\d(?:[ .\-/()\t]{0,3}\d){6}")  # a text without seven digits like that holds no phone number
+_CANDIDATE = re.compile(
+    r"(?<![\w.,$€£=&/-])(?<!\d )[+(]{0,2}\d[\d .\-/()\t]{5,28}\d(?:\s?(?:x|ext\.?|extension|#|durchwahl)\s?\d{1,6})?(?![\w]|[.,:]\d|-[A-Za-z])",
+    re.IGNORECASE,
+)
+_GLUED = re.compile(r"(?<![\d.])\+\d[\d .\-/()]{6,24}\d(?!\d)")
+_WORD = re.compile(
+    r"phone|\btel\b|tel[.:]|mobile|\bcell|\bcall|fax|contact|\bsms\b|whatsapp|dial|hotline|\bring\b|pager|\bmob\b|telef|télé|"
+    r"m[óo]vil|handy|mobil|gsm|celular|cellulare|rufnummer|\bphn|reach|电话|電話|携帯|komórk|puhelin|numéro|number is|text me|page "
+)
+_COUNTRY = re.compile(
+    r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|2[1-689]\d|3[578]\d|42\d|50\d|59\d|67\d|68\d|69\d|8[057]\d|88\d|9[679]\d"
+)
+_DATE = re.compile(
+    r"(?:19|20)\d\d[-./ ](?:0?[1-9]|1[0-2])[-./ ](?:0?[1-9]|[12]\d|3[01])(?!\d)|"
+    r"(?:0?[1-9]|[12]\d|3[01])([-./ ])(?:0?[1-9]|[12]\d|3[01])\1(?:19|20)\d\d(?!\d)"
+)
+_UNIT = re.compile(
+    r"\s?(?:%|bytes?|[kmgt]i?b\b|rows?|ms\b|sec|requests|items|records|hz|iops|tokens|files|events|messages|users|tests|€|\$|usd|eur)"
+)
+_NORTH_AMERICA = re.compile(r"\(?[2-9]\d\d\)?[ .\-/]{0,2}[1-9]\d\d[ .\-][0-9]{4}")
+_SHAPES = re.compile(
+    r"[5-9]\d\d([ -])\d{3}\1\d{3}|[5-9]\d\d([ -])\d\d\2\d\d\2\d\d|[1-9]\d ?\d{3} \d\d \d\d|[1-9]\d 9?\d{4}-\d{4}|1[38]00[ -]\d{3}[ -]\d{3}"
+)
+_TRUNK = re.compile(r"0\d{1,4}(?:[ .\-/]{1,3}\d{1,8}){1,5}")
+_FOREIGN_WORD = re.compile(
+    r"account|acct|iban|routing|invoice|order|ticket|case|ref|version|build|commit|\bid\b|\bpid\b|port|isbn|serial|card|ssn|tax|passport|\blicen[cs]e"
+)
+
+
+def find_phones(text: str, lower: str) -> Iterator[Span]:
+    """Phone numbers in `text`; `lower` is the same in lower case."""
+    for match in _CANDIDATE.finditer(text):
+        yield from _judge(text, lower, match.start(), match.end())
+    if "+" in text:
+        for match in _GLUED.finditer(text):
+            if _is_international(match.group()):
+                yield Span(match.start(), match.end(), "PHONE", RANKS["PHONE"])
+
+
+def _judge(text: str, lower: str, start: int, end: int) -> Iterator[Span]:
+    date = _DATE.match(text, start, end)
+    if date is not None:  # a date may stand directly before a number
+        start = date.end()
+        while start < end and text[start] not in "+(0123456789":
+            start += 1
+        if end - start < 7:
+            return
+    raw = text[start:end]
+    if len(raw) > 15 and raw.isdigit():
+        return
+    if raw.count("(") < raw.count(")"):
+        raw = raw[: raw.rindex(")")].rstrip()
+    if _is_phone(raw, lower, start, start + len(raw)):
+        yield Span(start, start + len(raw), "PHONE", RANKS["PHONE"])
+
+
+def _is_phone(raw: str, lower: str, start: int, end: int) -> bool:
+    number = re.split(r"(?i)x|ext|#|d", raw)[0].strip()
+    digits = "".join(c for c in number if c.isdigit())
+    size = len(digits)
+    if not 7 <= size <= 17 or _UNIT.match(lower, end) or re.fullmatch(r"\d{1,3}(?:\.\d{1,3}){3}", number):
+        return False
+    if number[0] == "+" or number.startswith("(+"):
+        return _is_international(number)
+    separated = size < len(number)
+    before = max(0, start - 40)
+    if not separated:
+        called = _WORD.search(lower, before, start) is not None and size <= 15
+        return called and not _FOREIGN_WORD.search(lower, max(0, start - 14), start)
+    if re.search(r"\d\.\d", number) and number.count(".") == 1 and not re.search(r"[ \-/(]", number):
+        return False
+    if number.startswith("00") and size >= 10 and _COUNTRY.match(digits[2:]):
+        return True
+    core = number.removeprefix("1").lstrip(" .-") if size == 11 else number
+    if size in (10, 11) and _NORTH_AMERICA.fullmatch(core):
+        return True
+    if number[0] == "(" and 8 <= size <= 12 and number.find(")") in range(3, 8):
+        return True
+    if _TRUNK.fullmatch(number.replace("(", "").replace(")", "")) and 9 <= size <= 12:
+        return True
+    if _SHAPES.fullmatch(number):
+        return not _FOREIGN_WORD.search(lower, max(0, start - 14), start)
+    return _WORD.search(lower, before, start) is not None and not _FOREIGN_WORD.search(lower, max(0, start - 14), start)
+
+
+def _is_international(number: str) -> bool:
+    digits = "".join(c for c in number.split("x")[0] if c.isdigit())
+    return 8 <= len(digits) <= 16 and _COUNTRY.match(digits) is not None
