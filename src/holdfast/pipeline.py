@@ -60,16 +60,16 @@ def _source_files(config: RunConfig) -> list[str]:
     return [source.path for source in config.collect.sources]
 
 
-def _contract_file(config: RunConfig) -> list[str]:
-    return [config.prepare.contract] if config.prepare.contract else []
+def _prepare_files(config: RunConfig) -> list[str]:
+    return [name for name in (config.prepare.contract, config.prepare.split_lock) if name]
 
 
 EXAMPLES = {"prepare": ("test.jsonl", "task.json"), BASE_MODEL: ()}
 
 STAGES = (
-    Stage("collect", 1, sources.run, ("collect",), {}, _source_files),
-    Stage("prepare", 1, dataset.run, ("prepare", "sequence_len", "seed"),
-          {"collect": ("examples.jsonl",), BASE_MODEL: ()}, _contract_file),
+    Stage("collect", 2, sources.run, ("collect",), {}, _source_files),
+    Stage("prepare", 2, dataset.run, ("prepare", "sequence_len", "seed"),
+          {"collect": ("examples.jsonl",), BASE_MODEL: ()}, _prepare_files),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 1, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),

@@ -57,7 +57,7 @@ def example(text: str, number: int) -> Example:
     content = f"{INSTRUCTION}\n\n{text}"
     answer = json.dumps({"priority": "high" if number % 2 else "low", "reason": "because"})
     turns = (("system", "You are terse."), ("user", content), ("assistant", answer))
-    messages = tuple(Message.model_validate({"role": role, "content": text}) for role, text in turns)
+    messages = tuple(Message(role=role, content=text) for role, text in turns)
     return Example(messages=messages, source=f"tickets.jsonl:{number}", tags={"domain": "disk"})
 
 

@@ -50,10 +50,21 @@ class PrepareConfig(Section):
     """Validation rows to take from rows without a fixed split."""
     test_set_size: Annotated[float, Field(ge=0)] = 0.2
     """Test rows to take from rows without a fixed split."""
-    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Jaccard similarity from which two rows are near duplicates: kept in one split, refused across train and test."""
-    on_too_long: Literal["error", "drop"] = "error"
-    """What to do with a training or validation row longer than `sequence_len`; nothing is ever cut."""
+    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.8
+    """Jaccard similarity from which two rows are near duplicates: kept in one split, refused across train and test;
+    `null` = near duplicates are not looked for."""
+    split_by: str = "fact"
+    """Rows with the same value of this tag go into the same split, as near duplicates do; `group` = near duplicates
+    only."""
+    split_lock: str | None = None
+    """`split.lock` of an earlier run: its rows keep their places when rows are added; `null` = none."""
+    balance_by: str = "domain"
+    """Tag whose values every split gets its share of (with the label), and that `sampling_temperature` balances."""
+    sampling_temperature: Annotated[float, Field(ge=1)] = 1.0
+    """Training rows of each `balance_by` value are drawn in proportion to rows^(1/temperature); 1 = as they are."""
+    on_too_long: Literal["error", "drop", "split", "split_or_drop"] = "error"
+    """What to do with a training or validation row longer than `sequence_len`; no answer is ever cut. `split` parts
+    conversations at turn borders; what is still too long is an error, or dropped with `split_or_drop`."""
 
 
 class DenyRule(Section):
@@ -247,9 +258,10 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     folder = path.resolve().parent
     sources = [s.model_copy(update={"path": _absolute(s.path, folder)}) for s in config.collect.sources]
     update: dict[str, Any] = {"collect": config.collect.model_copy(update={"sources": tuple(sources)})}
-    if config.prepare.contract:
-        contract = _absolute(config.prepare.contract, folder)
-        update["prepare"] = config.prepare.model_copy(update={"contract": contract})
+    files = {key: getattr(config.prepare, key) for key in ("contract", "split_lock")}
+    if any(files.values()):
+        absolute = {key: _absolute(name, folder) for key, name in files.items() if name}
+        update["prepare"] = config.prepare.model_copy(update=absolute)
     redact = {name: _absolute(text, folder) for name in ("ner", "pseudonym_key_file")
               if (text := getattr(config.redact, name)) and text not in ("bundled", "presidio")}  # fmt: skip
     if redact:

@@ -46,16 +46,25 @@ class Lengths:
         """From `lengths.json`; without it every row counts as full (`sequence_len`) and totals are not known."""
         if not lengths or not lengths.get("train"):
             return cls(config.sequence_len, None, None, config.sequence_len)
-        train = [min(int(n), config.sequence_len) for n in lengths["train"]]
-        valid = [min(int(n), config.sequence_len) for n in lengths.get("valid") or ()]
+        train, valid = _counts(lengths["train"]), _counts(lengths.get("valid") or [])
+        if not train["rows"]:
+            return cls(config.sequence_len, None, None, config.sequence_len)
         prompt = int(lengths.get("test_prompt_max") or config.sequence_len)
-        return cls(max(train + valid), sum(train), len(train), prompt)
+        longest = min(max(train["longest"], valid["longest"]), config.sequence_len)
+        return cls(longest, min(train["tokens"], train["rows"] * config.sequence_len), train["rows"], prompt)
 
     def shortened(self, sequence_len: int) -> "Lengths":
         """The same rows cut at `sequence_len`; totals stay, as an upper bound."""
         return replace(
             self, longest=min(self.longest, sequence_len), longest_prompt=min(self.longest_prompt, sequence_len)
         )
+
+
+def _counts(split: Mapping[str, Any] | list[int]) -> dict[str, int]:
+    """rows, tokens, longest of one split; runs made before version 2 of `prepare` hold the tokens of each row."""
+    if isinstance(split, list):
+        return {"rows": len(split), "tokens": sum(split), "longest": max(split, default=0)}
+    return {key: int(split[key]) for key in ("rows", "tokens", "longest")}
 
 
 def demands(

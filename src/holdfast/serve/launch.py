@@ -212,7 +212,7 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 def _curl(url: str, model: str, messages: list[Message], key_file: Path | None) -> str:
     body: dict[str, Any] = {
-        "model": model, "temperature": 0, "messages": [message.model_dump() for message in messages],
+        "model": model, "temperature": 0, "messages": [{"role": m.role, "content": m.content} for m in messages],
     }  # fmt: skip
     key = f"  -H \"authorization: Bearer $(cat '{key_file}')\" \\\n" if key_file else ""
     data = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")

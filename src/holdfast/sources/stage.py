@@ -4,6 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from holdfast.core.config import Source
 from holdfast.core.context import StageContext
 from holdfast.core.records import Example, Message
@@ -50,7 +52,7 @@ def with_system_prompt(example: Example, prompt: str) -> Example:
     """The example with `prompt` as its first turn, unless it has a system turn or `prompt` is empty."""
     if not prompt or example.messages[0].role == "system":
         return example
-    return example.model_copy(update={"messages": (Message(role="system", content=prompt), *example.messages)})
+    return structs.replace(example, messages=(Message(role="system", content=prompt), *example.messages))
 
 
 def display_names(paths: list[str]) -> list[str]:

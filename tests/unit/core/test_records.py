@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.core.errors import ContractError
-from holdfast.core.records import Example, Message, examples_bytes, jsonl_bytes, read_examples, read_jsonl
+from holdfast.core.records import Example, Message, Role, examples_bytes, jsonl_bytes, read_examples, read_jsonl
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 JSON = st.recursive(
@@ -95,8 +95,8 @@ def test_bytes_that_are_no_utf8_are_named(tmp_path: Path) -> None:
     assert "is not UTF-8: byte 6 is 0xff" in refusal(tmp_path, b'{"a":"\xff"}')
 
 
-def conversation(*turns: tuple[str, str], source: str = "a:1") -> Example:
-    return Example.model_validate({"messages": [{"role": r, "content": c} for r, c in turns], "source": source})
+def conversation(*turns: tuple[Role, str], source: str = "a:1") -> Example:
+    return Example(messages=tuple(Message(role=r, content=c) for r, c in turns), source=source)
 
 
 def test_an_example_names_its_parts() -> None:

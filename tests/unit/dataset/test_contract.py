@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from holdfast.core.errors import ConfigError
-from holdfast.core.records import Example, Message
 from holdfast.dataset.contract import answer_schema, describe_task, read_contract
 
 TEXT = """\
@@ -52,7 +51,5 @@ def test_a_contract_that_contradicts_itself_is_refused(tmp_path: Path, old: str,
 
 
 def test_without_a_contract_the_task_has_no_label() -> None:
-    turns = [("system", "Be short."), ("user", "up?"), ("assistant", "yes")]
-    messages = tuple(Message.model_validate({"role": role, "content": content}) for role, content in turns)
-    task = describe_task(None, "demo", [Example(messages=messages, source="a:1")])
+    task = describe_task(None, "demo", ("Be short.",))
     assert (task["label_field"], task["schema"], task["system_prompt"]) == (None, None, "Be short.")

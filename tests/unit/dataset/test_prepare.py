@@ -8,13 +8,14 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 import holdfast
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
 from holdfast.core.errors import ContractError
-from holdfast.core.records import SPLITS, Example, Message, examples_bytes, read_examples
+from holdfast.core.records import SPLITS, Example, Message, Split, examples_bytes, read_examples
 from holdfast.core.rundir import RunDir
 from holdfast.dataset.stage import run
 
@@ -69,7 +70,7 @@ def words_instead_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holdfast, "models", fake, raising=False)
 
 
-def rows(count: int, split: str | None = None, words: str = "") -> list[Example]:
+def rows(count: int, split: Split | None = None, words: str = "") -> list[Example]:
     subjects = ["router", "printer", "ledger", "backup", "badge", "mailbox", "sensor"]
     made = []
     for n in range(count):
@@ -78,7 +79,7 @@ def rows(count: int, split: str | None = None, words: str = "") -> list[Example]
             Message(role="user", content=text),
             Message(role="assistant", content=json.dumps({"priority": ("high", "low")[n % 2]})),
         )
-        made.append(Example.model_validate({"messages": turns, "source": f"{split}.jsonl:{n + 1}", "split": split}))
+        made.append(Example(messages=turns, source=f"{split}.jsonl:{n + 1}", split=split))
     return made
 
 
@@ -103,7 +104,7 @@ def test_prepare_writes_splits_task_lengths_and_a_report(tmp_path: Path) -> None
     task = json.loads((out / "task.json").read_text())
     assert (task["label_field"], task["labels"]) == ("priority", ["high", "low"])
     lengths = json.loads((out / "lengths.json").read_text())
-    assert (len(lengths["train"]), len(lengths["valid"]), lengths["sequence_len"]) == (140, 20, 64)
+    assert (lengths["train"]["rows"], lengths["valid"]["rows"], lengths["sequence_len"]) == (140, 20, 64)
     assert lengths["test_prompt_max"] == 6
     report = json.loads((out / "report.json").read_text())
     assert report["violations"] == []
@@ -118,7 +119,7 @@ def test_prepare_writes_splits_task_lengths_and_a_report(tmp_path: Path) -> None
 
 def test_violations_stop_the_stage_and_nothing_is_written(tmp_path: Path) -> None:
     broken = rows(30)
-    broken[4] = broken[4].model_copy(update={"messages": (broken[4].messages[0], broken[5].messages[0])})
+    broken[4] = replace(broken[4], messages=(broken[4].messages[0], broken[5].messages[0]))
     with pytest.raises(ContractError, match=r"None\.jsonl:5: json:"):
         prepare(tmp_path, broken)
     assert not (tmp_path / "run").exists()
@@ -126,12 +127,12 @@ def test_violations_stop_the_stage_and_nothing_is_written(tmp_path: Path) -> Non
 
 def test_long_rows_are_dropped_and_counted_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     examples = [*rows(30, "train"), *rows(1, "train", "long " * 70)[:1], *rows(25, "valid"), *rows(25, "test")]
-    examples[30] = examples[30].model_copy(update={"source": "long.jsonl:1"})
+    examples[30] = replace(examples[30], source="long.jsonl:1")
     out = prepare(tmp_path, examples, on_too_long="drop")
     report = json.loads((out / "report.json").read_text())
     assert report["token_audit"]["dropped_too_long"] == ["long.jsonl:1"]
     assert report["rows"] == {"read": 81, "train": 30, "valid": 25, "test": 25}
-    assert len(json.loads((out / "lengths.json").read_text())["train"]) == 30
+    assert json.loads((out / "lengths.json").read_text())["train"]["rows"] == 30
     assert "1 rows longer than sequence_len 64 were dropped" in capsys.readouterr().err
 
 
