@@ -119,14 +119,15 @@ for _stage in ("prepare", "train", "evaluate", "export", "verify", "decide"):
 
 @app.command()
 def validate(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A JSONL file.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A file, a folder, or a glob in quotes.")],
     contract: Annotated[Path | None, typer.Option("--contract", help="The contract (YAML).")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="What the rows are, for example messages.")] = None,
     as_json: Json = False,
 ) -> None:
     """Check data without training anything."""
     from holdfast.operations.data import validate as operation
 
-    _finish(lambda console: operation(data, contract, console), as_json)
+    _finish(lambda console: operation(data, contract, form, console), as_json)
 
 
 @app.command()

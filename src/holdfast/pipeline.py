@@ -35,6 +35,7 @@ from holdfast.evaluate import verify
 from holdfast.export import stage as export
 from holdfast.plan import stage as plan
 from holdfast.sources import stage as sources
+from holdfast.sources.files import source_files
 from holdfast.train import stage as train
 
 BASE_MODEL = "base_model"
@@ -57,7 +58,7 @@ class Stage(NamedTuple):
 
 
 def _source_files(config: RunConfig) -> list[str]:
-    return [source.path for source in config.collect.sources]
+    return sorted({str(path) for source in config.collect.sources for path in source_files(source)})
 
 
 def _prepare_files(config: RunConfig) -> list[str]:

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from holdfast.core.errors import ConfigError
+from holdfast.core.section import Section as Section
+from holdfast.core.source_config import Source as Source
 from holdfast.core.validated import read_model
 from holdfast.core.yamlfile import parse_scalar
 
@@ -15,28 +17,11 @@ Quantization = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]
 Metric = Literal["label_accuracy", "valid_json"]
 
 
-class Section(BaseModel):
-    """Frozen, and a key that is not known is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Source(Section):
-    """A file of examples. `split` fixes where its rows go; `auto` lets `prepare` split them."""
-
-    path: str
-    """A JSONL file."""
-    split: Literal["auto", "train", "valid", "test"] = "auto"
-    """Where its rows go; `auto` = `prepare` splits them."""
-    format: Literal["auto", "messages", "instruction"] = "auto"
-    """`messages` (chat) or `instruction` (instruction, input, output); `auto` = look at the rows."""
-
-
 class CollectConfig(Section):
     """What to learn from. `system_prompt` is put before every conversation that has none."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
-    """The files to learn from and to be tested on."""
+    """The sources to learn from and to be tested on."""
     system_prompt: str = ""
     """Put before every conversation that has no system turn."""
 
@@ -256,7 +241,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """
     config = read_model(RunConfig, path, dict(parse_override(text) for text in overrides or []))
     folder = path.resolve().parent
-    sources = [s.model_copy(update={"path": _absolute(s.path, folder)}) for s in config.collect.sources]
+    sources = [absolute_source(source, folder) for source in config.collect.sources]
     update: dict[str, Any] = {"collect": config.collect.model_copy(update={"sources": tuple(sources)})}
     files = {key: getattr(config.prepare, key) for key in ("contract", "split_lock")}
     if any(files.values()):
@@ -280,6 +265,15 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {text}: expected KEY=VALUE, for example --set train.learning_rate=1e-4")
     return tuple(key.strip().split(".")), parse_scalar(value)
+
+
+def absolute_source(source: Source, folder: Path) -> Source:
+    """The source with its paths as seen from `folder`."""
+    update: dict[str, Any] = {"path": _absolute(source.path, folder)}
+    if source.prometheus.runbooks is not None:
+        runbooks = _absolute(source.prometheus.runbooks, folder)
+        update["prometheus"] = source.prometheus.model_copy(update={"runbooks": runbooks})
+    return source.model_copy(update=update)
 
 
 def _absolute(text: str, folder: Path) -> str:

@@ -3,41 +3,59 @@
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.text import Text
 
 from holdfast import models
 from holdfast.core.config import load_config
 from holdfast.core.console import Console
-from holdfast.core.errors import ContractError, UsageError
+from holdfast.core.errors import UsageError
 from holdfast.core.records import Example, read_examples
 from holdfast.core.rundir import RunDir
 from holdfast.pipeline import run_pipeline
 
 
-def validate(data: Path, contract_file: Path | None, console: Console) -> int:
-    """Read a file and check it against a contract; nothing is written. Raises ContractError with all findings."""
+def validate(data: Path, contract_file: Path | None, form: str | None, console: Console) -> int:
+    """Read a file, folder or glob and check it against a contract; nothing is written.
+
+    form: what the rows are; None = look at them. Raises ContractError with all findings, UsageError.
+    """
+    from holdfast.core.config import Source
     from holdfast.dataset.contract import read_contract
     from holdfast.dataset.duplicates import find_conflicts
     from holdfast.dataset.validate import validate_examples, violations_error
-    from holdfast.sources.readers import defects_error, read_file
+    from holdfast.sources.defects import SourceReport, describe_files
+    from holdfast.sources.readers import read_whole
 
-    if not data.is_file():
-        raise UsageError(f"there is no file {data}")
-    reading = read_file(data, data.name)
-    rows = len(reading.examples) + len(reading.defects)
-    if reading.defects:
-        raise defects_error(reading.defects, rows)
-    violations = find_conflicts(reading.examples)
+    try:
+        source = Source.model_validate({"path": str(data), "format": form or "auto"})
+    except ValidationError as error:
+        raise UsageError(f"--format {form}: {error.errors()[0]['msg']}", hint="holdfast validate --help") from None
+    report = SourceReport()
+    examples = read_whole(source, data.name, report)
+    violations = find_conflicts(examples)
     if contract_file is not None:
-        violations += validate_examples(reading.examples, read_contract(contract_file))
+        violations += validate_examples(examples, read_contract(contract_file))
     if violations:
-        raise violations_error(violations, rows)
-    if not rows:
-        raise ContractError(f"{data} holds no rows")
-    text = f"{data}: {rows} rows, format {reading.format}: all keep " + (
+        raise violations_error(violations, report.rows)
+    formats = sorted({file.format for file in report.files})
+    for line in describe_files(report):
+        console.say(line)
+    text = f"{data}: {report.rows} rows, format {', '.join(formats)}: all keep " + (
         f"the contract {contract_file}" if contract_file else "the format (no --contract was given)"
     )
-    document = {"data": str(data), "rows": rows, "format": reading.format, "violations": [], "exit_code": 0}
+    document = {
+        "data": str(data),
+        "rows": report.rows,
+        "format": ", ".join(formats),
+        "files": [
+            {"name": file.name, "format": file.format, "detected": file.detected, "reason": file.reason,
+             "rows": file.rows, "ignored_keys": dict(file.ignored), "notes": file.notes}
+            for file in report.files
+        ],
+        "violations": [],
+        "exit_code": 0,
+    }  # fmt: skip
     console.result(document, text)
     return 0
 

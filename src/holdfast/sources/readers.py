@@ -1,247 +1,221 @@
-"""READERS: one function for each kind of row. A defect is reported with file, line, rule and value, never repaired.
+"""READERS and TREES: a source becomes examples and defects, one at a time. Defects are reported, never repaired.
 
-A reader turns one JSON object into turns. The checks that hold for every conversation come after it, in one place.
+READERS turn one row into turns; the checks that hold for every conversation come after them, in one place. TREES read
+sources in which many files make one thing, for example rules and their runbooks.
 """
 
-import math
+import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from holdfast.core.errors import ContractError, UsageError
-from holdfast.core.records import Example, Message, read_jsonl
+from holdfast.core.records import Example
+from holdfast.core.source_config import Format, Source
+from holdfast.sources import detect, prometheus, runbooks
+from holdfast.sources.conversation import Split, build_example
+from holdfast.sources.conversation import check_turns as check_turns
+from holdfast.sources.defects import Defect, FileReport, FirstDefects, Problem, SourceReport, Turns
+from holdfast.sources.defects import defects_error as defects_error
+from holdfast.sources.files import Files, find_files, kind_of, open_data
+from holdfast.sources.formats import (
+    read_instruction,
+    read_messages,
+    read_preference,
+    read_prompt_completion,
+    read_sharegpt,
+)
+from holdfast.sources.jsonrows import Rows
+from holdfast.sources.telemetry import read_event
+from holdfast.sources.tickets import read_ticket
 
-Format = Literal["messages", "instruction"]
-Split = Literal["train", "valid", "test"]
-ROLES = ("system", "user", "assistant")
-SHOWN = 50
-# These keys change what the model should see; leaving them out without a word would train something else.
-MEANINGFUL_KEYS = frozenset({"tools", "functions", "history", "chosen", "rejected"})
-KNOWN = '{"messages": […]} or {"instruction", "input", "output" (or "expected")}'
+Result = Iterator[Example | Defect]
 
-
-class Problem(NamedTuple):
-    """What is wrong with a row, before it is known where the row stands."""
-
-    rule: str
-    message: str
-    value: str
-
-
-class Defect(NamedTuple):
-    """One broken rule of one row. `source` is `<file name>:<line>`."""
-
-    rule: str
-    source: str
-    message: str
-    value: str
-
-
-class Turns(NamedTuple):
-    """What a reader found in a row: raw turns, the keys it used, and problems that keep the turns from being built."""
-
-    turns: list[tuple[Any, Any]]
-    used: frozenset[str]
-    problems: list[Problem]
-
-
-class Reading(NamedTuple):
-    """A file, read. `ignored` counts the rows in which a key with a list, an object or null was left out."""
-
-    examples: list[Example]
-    defects: list[Defect]
-    format: Format
-    ignored: dict[str, int]
-
-
-def read_messages(row: dict[str, Any]) -> Turns:
-    """`{"messages": [{"role", "content"}, …]}`: the OpenAI chat format."""
-    used = frozenset({"messages"})
-    messages = row.get("messages")
-    if not isinstance(messages, list):
-        return Turns([], used, [Problem("messages", "`messages` must be a list of turns", _short(messages))])
-    turns: list[tuple[Any, Any]] = []
-    problems: list[Problem] = []
-    for number, turn in enumerate(messages, 1):
-        if not isinstance(turn, dict):
-            problems.append(Problem("turn", f"turn {number} must be an object with role and content", _short(turn)))
-            continue
-        extra = sorted(set(turn) - {"role", "content"})
-        if extra:
-            problems.append(Problem("turn_keys", f"turn {number} has keys that would be lost", ", ".join(extra)))
-        turns.append((turn.get("role"), turn.get("content")))
-    return Turns(turns, used, problems)
-
-
-def read_instruction(row: dict[str, Any]) -> Turns:
-    """`{"instruction", "input"?, "output" | "expected", "system"?}`: the Alpaca format and its evaluation twin."""
-    used = frozenset({"instruction", "input", "output", "expected", "system"})
-    problems: list[Problem] = []
-    for key in ("instruction", "input", "system"):
-        if key in row and row[key] is not None and not isinstance(row[key], str):
-            problems.append(Problem("content_type", f"`{key}` must be text", _short(row[key])))
-    if not isinstance(row.get("instruction"), str) or not row["instruction"].strip():
-        problems.append(Problem("instruction", "`instruction` is missing or empty", _short(row.get("instruction"))))
-    answers = [row[key] for key in ("output", "expected") if row.get(key) is not None]
-    if not answers:
-        problems.append(Problem("no_answer", "`output` (or `expected`) is missing", ", ".join(sorted(row))))
-    elif len(answers) == 2 and answers[0] != answers[1]:
-        problems.append(Problem("two_answers", "`output` and `expected` differ: which one counts?", _short(answers)))
-    if problems:
-        return Turns([], used, problems)
-    given = row.get("input") or ""
-    asked = f"{row['instruction']}\n\n{given}" if given.strip() else row["instruction"]
-    turns = [("system", row["system"])] if row.get("system") else []
-    return Turns([*turns, ("user", asked), ("assistant", answers[0])], used, problems)
-
-
-READERS: dict[Format, Callable[[dict[str, Any]], Turns]] = {
+READERS: dict[str, Callable[[dict[str, Any]], Turns]] = {
     "messages": read_messages,
+    "sharegpt": read_sharegpt,
     "instruction": read_instruction,
+    "prompt_completion": read_prompt_completion,
+    "preference": read_preference,
+}
+# Each takes the source, its files by display name and the account to fill.
+TREES: dict[str, Callable[[Source, Sequence[tuple[Path, str]], FileReport], Result]] = {
+    "runbooks": runbooks.read_runbooks,
+    "prometheus_rules": prometheus.read_rules,
 }
 
 
-def read_file(path: Path, name: str, asked: Format | Literal["auto"] = "auto", split: Split | None = None) -> Reading:
-    """Read one JSONL file; `name` is what sources are called after (`<name>:<line>`), `split` is fixed on every row.
+class Reading(NamedTuple):
+    """A source, read as a whole. `ignored` counts the rows in which a key without a plain value was left out."""
 
-    Defects are returned, not raised. Raises ContractError when a line is not JSON, the file is empty or its format
-    cannot be told, UsageError when there is no such file.
+    examples: list[Example]
+    defects: list[Defect]
+    format: str
+    ignored: dict[str, int]
+
+
+def read_source(source: Source, name: str, report: SourceReport | None = None, names: Sequence[str] = ()) -> Result:
+    """Yield the examples and defects of a source in the order of its files and rows, holding one row at a time.
+
+    name: how the source is called; rows are `<file>:<line>`. report: filled while reading. names: how each file is
+    called, when the caller has named the files of all sources together. Raises UsageError when nothing is there,
+    ContractError when a file cannot be read at all, its format cannot be told or it holds no rows.
     """
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}", hint="correct the path")
-    rows = list(read_jsonl(path))
-    if not rows:
-        raise ContractError(f"{path} holds no rows", hint="one JSON object a line is expected")
-    form = detect_format(rows, name) if asked == "auto" else asked
-    examples: list[Example] = []
-    defects: list[Defect] = []
-    ignored: Counter[str] = Counter()
-    for line, row in rows:
-        source = f"{name}:{line}"
-        found = READERS[form](row)
-        tags, tag_problems, left_out = _read_tags(row, found.used)
-        problems = [*found.problems, *tag_problems]
-        if not found.problems:
-            problems += check_turns(found.turns)
-        ignored.update(left_out)
-        if problems:
-            defects += [Defect(p.rule, source, p.message, p.value) for p in problems]
-            continue
-        messages = tuple(Message(role=role, content=content) for role, content in found.turns)
-        examples.append(Example(messages=messages, source=source, split=split, tags=tags))
-    return Reading(examples, defects, form, dict(ignored))
+    report = SourceReport() if report is None else report
+    found = find_files(source.path)
+    report.left_out = [str(path) for path in found.left_out]
+    named = list(zip(found.files, names or _names_below(found, name), strict=True))
+    form = _tree_format(source, named, name)
+    if form is None:
+        for path, file_name in named:
+            yield from _read_rows(path, file_name, source, report)
+        return
+    account = FileReport(name, form, source.format == "auto", "told from the names and contents of its files")
+    report.files.append(account)
+    broken = ""
+    for item in TREES[form](source, named, account):
+        if isinstance(item, Example):
+            account.rows += 1
+            yield item if source.split == "auto" else _fixed(item, source.split)
+        else:
+            account.defective += item.source != broken
+            broken = item.source
+            yield item
+    if not report.rows:
+        raise ContractError(f"{name} holds nothing to learn from", hint="; ".join(account.notes) or "look at its files")
 
 
-def detect_format(rows: Sequence[tuple[int, dict[str, Any]]], name: str) -> Format:
-    """The one format of all rows, told from their keys.
-
-    Raises ContractError when rows disagree or a row has no known key, naming lines and the `format:` key.
-    """
-    lines: dict[str, list[int]] = {"messages": [], "instruction": [], "both": [], "unknown": []}
-    for line, row in rows:
-        chat = "messages" in row
-        single = "instruction" in row or not chat and ("output" in row or "expected" in row)
-        lines[("both" if single else "messages") if chat else ("instruction" if single else "unknown")].append(line)
-    present: list[Format] = [form for form in READERS if lines[form]]
-    if len(present) == 1 and not lines["both"] and not lines["unknown"]:
-        return present[0]
-    parts = [f"{len(found)} rows {kind}, first {name}:{found[0]}" for kind, found in lines.items() if found]
-    if lines["unknown"]:
-        keys = sorted(dict(rows)[lines["unknown"][0]])
-        what = f"{name}:{lines['unknown'][0]} has no known key ({', '.join(keys) or 'none at all'})"
-    elif lines["both"]:
-        what = f"{name}:{lines['both'][0]} has both `messages` and `instruction`"
-    else:
-        what = f"{name} mixes two formats"
-    raise ContractError(
-        f"the format of {name} cannot be told: {what}. Known: {KNOWN}. Found: {'; '.join(parts)}",
-        hint="keep one format in a file, or say which one is meant on the source: `format: messages` "
-        "or `format: instruction`",
+def _fixed(example: Example, split: Split) -> Example:
+    return Example(
+        messages=example.messages, source=example.source, split=split, tags=example.tags, rejected=example.rejected
     )
 
 
-def check_turns(turns: Sequence[tuple[Any, Any]]) -> list[Problem]:
-    """Every broken rule of a conversation: known roles in turn, text in each, the answer at the end."""
-    problems: list[Problem] = []
-    previous: Any = None
-    for number, (role, content) in enumerate(turns, 1):
-        if role not in ROLES:
-            known = "`tool` turns are not supported yet" if role == "tool" else f"known roles: {', '.join(ROLES)}"
-            problems.append(Problem("role", f"turn {number} has an unknown role; {known}", _short(role)))
-        elif role == "system" and number > 1:
-            problems.append(Problem("system_first", f"turn {number} is a system turn; only the first may be", role))
-        if role is not None and role == previous:
-            problems.append(
-                Problem("doubled_role", f"turns {number - 1} and {number} have the same role", _short(role))
-            )
-        previous = role
-        problems += _check_content(number, content)
-    roles = [role for role, _ in turns]
-    if "user" not in roles:
-        problems.append(Problem("no_user", "there is no user turn", _short(roles)))
-    elif next(role for role in roles if role != "system") == "assistant":
-        problems.append(Problem("first_turn", "the first turn after the system's must be the user's", "assistant"))
-    if "assistant" not in roles:
-        problems.append(Problem("no_answer", "there is no assistant turn: nothing to learn", _short(roles)))
-    elif roles[-1] != "assistant":
-        problems.append(Problem("last_turn", "the last turn must be the assistant's", _short(roles[-1])))
-    return problems
+def _names_below(found: Files, name: str) -> list[str]:
+    if found.base is None:
+        return [name]
+    return [path.relative_to(found.base).as_posix() for path in found.files]
 
 
-def _check_content(number: int, content: Any) -> list[Problem]:
-    if not isinstance(content, str):
-        return [Problem("content_type", f"turn {number}: content must be text", _short(content))]
-    if not content.strip():
-        return [Problem("empty", f"turn {number}: content is empty", _short(content))]
-    return [] if _is_unicode(content) else [_broken_text(f"turn {number}", content)]
+def _tree_format(source: Source, named: Sequence[tuple[Path, str]], name: str) -> str | None:
+    """The format when many files make one thing; None when every file holds rows of its own."""
+    if source.format in READERS or source.format in ("tickets", "telemetry") or source.tickets:
+        return None
+    if source.format != "auto":
+        if source.format not in TREES:
+            raise UsageError(f"{name}: format {source.format} cannot be read", hint="holdfast config-schema")
+        return source.format
+    kinds = sorted({kind_of(path) for path, _ in named} - {""}) or ["rows"]
+    if kinds == ["rows"]:
+        return None
+    if kinds == ["runbooks"]:
+        return "runbooks"
+    if kinds in (["yaml"], ["runbooks", "yaml"]) and prometheus.looks_like_rules([p for p, _ in named]):
+        return "prometheus_rules"
+    if kinds in (["yaml"], ["prolog"]):
+        return "knowledge" if kinds == ["yaml"] else "prolog"
+    raise ContractError(
+        f"the format of {name} cannot be told: it holds files of {len(kinds)} kinds ({', '.join(kinds)})",
+        hint="say which one is meant: `format: prometheus_rules`, `format: runbooks`, `format: knowledge`, or point "
+        "the path at the files of one kind, for example DIR/**/*.jsonl",
+    )
 
 
-def _read_tags(
-    row: dict[str, Any], used: frozenset[str]
-) -> tuple[dict[str, str | int | float | bool], list[Problem], list[str]]:
-    """Scalar keys beside the conversation become tags; (tags, problems, keys left out)."""
-    tags: dict[str, str | int | float | bool] = {}
-    problems: list[Problem] = []
-    ignored: list[str] = []
-    for key, value in row.items():
-        if key in used:
+def _reader(form: str, source: Source) -> Callable[[dict[str, Any]], Turns]:
+    if form == "tickets" and source.tickets is not None:
+        return partial(read_ticket, options=source.tickets)
+    if form == "telemetry":
+        return partial(read_event, options=source.telemetry)
+    return READERS[form]
+
+
+def _read_rows(path: Path, name: str, source: Source, report: SourceReport) -> Result:
+    """Yield what one file of rows holds."""
+    account = FileReport(name)
+    report.files.append(account)
+    done = report.position()
+    try:
+        with path.open("rb") as raw, path.open("rb") as first:
+            report.position = lambda: done + (raw.tell() if not raw.closed else size)
+            size = path.stat().st_size
+            wrapping = detect.find_wrapping(open_data(first, path).read(detect.HEAD), path)
+            report.position = lambda: done + (size if raw.closed else raw.tell())
+            yield from _convert(wrapping.rows(open_data(raw, path), name), account, source, wrapping.name)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = str(error) or type(error).__name__
+        raise ContractError(
+            f"{path} cannot be read after row {account.rows + account.defective}: {reason}", hint="copy the file again"
+        ) from None
+    report.position = lambda: done + size
+    if not account.rows and not account.defective:
+        raise ContractError(
+            f"{path} holds no rows", hint="one JSON object a line is expected, or a table with a header"
+        )
+
+
+def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> Result:
+    """Tell the format, turn each row into an example or defects, and keep the account."""
+    split: Split | None = None if source.split == "auto" else source.split
+    asked = "tickets" if source.format == "auto" and source.tickets else source.format
+    account.reason = f"{wrapping}, as configured"
+    read: Callable[[dict[str, Any]], Turns] | None = None
+    if asked != "auto":
+        account.format, read = asked, _reader(asked, source)
+    detector = detect.Detector(account.name) if read is None else None
+    name, ignored = account.name, account.ignored
+    for item in rows:
+        if len(item) != 2:
+            account.defective += 1
+            yield item
             continue
-        if key in MEANINGFUL_KEYS and value:
-            problems.append(Problem("meaningful_key", f"`{key}` is not supported and would be lost", _short(value)))
-        elif not _is_unicode(key) or isinstance(value, str) and not _is_unicode(value):
-            problems.append(_broken_text("a key beside the conversation", f"{key}: {value}"))
-        elif isinstance(value, float) and not math.isfinite(value):
-            problems.append(Problem("number", f"`{key}` is not a finite number", _short(value)))
-        elif isinstance(value, str | int | float):
-            tags[key] = value
+        line, row = item
+        if detector is not None:
+            detector.check(line, row)
+            if read is None:
+                account.format, account.detected = detector.format, True
+                account.reason = f"{wrapping}, {detector.reason}"
+                read = _reader(detector.format, source)
+        left_out: list[str] = []
+        found = build_example(row, read, f"{name}:{line}", split, left_out)  # type: ignore[arg-type]
+        if left_out:
+            ignored.update(left_out)
+        if type(found) is not list:
+            account.rows += 1
+            yield found  # type: ignore[misc]
         else:
-            ignored.append(key)
-    return tags, problems, ignored
+            account.defective += 1
+            yield from _defects(found, f"{name}:{line}")
 
 
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+def _defects(problems: Sequence[Problem], source: str) -> Iterator[Defect]:
+    return (Defect(problem.rule, source, problem.message, problem.value) for problem in problems)
 
 
-def _broken_text(where: str, text: str) -> Problem:
-    return Problem("unicode", f"{where}: half of a surrogate pair, not valid Unicode", ascii(text)[:80])
+def read_whole(source: Source, name: str, report: SourceReport) -> list[Example]:
+    """All examples of a source, where it is known to be small. Raises ContractError with its defects, too."""
+    examples: list[Example] = []
+    defects = FirstDefects()
+    for item in read_source(source, name, report):
+        if isinstance(item, Example):
+            examples.append(item)
+        else:
+            defects.add(item)
+    if defects.found:
+        raise defects_error(defects.kept, report.rows, defects.found, defects.broken)
+    return examples
 
 
-def _short(value: Any) -> str:
-    text = ascii(value) if isinstance(value, str) and not _is_unicode(value) else repr(value)
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
-def defects_error(defects: Sequence[Defect], rows: int) -> ContractError:
-    """One error for all defects: up to 50 shown, all counted. `rows` is how many rows were read."""
-    lines = [f"{d.source}: {d.rule}: {d.message}; found {d.value}" for d in defects[:SHOWN]]
-    if len(defects) > SHOWN:
-        lines.append(f"… and {len(defects) - SHOWN} more")
-    broken = len({d.source for d in defects})
-    return ContractError(
-        f"{broken} of {rows} rows are defective ({len(defects)} defects; nothing is repaired):\n  "
-        + "\n  ".join(lines),
-        hint="correct the lines, then repeat the same command",
+def read_file(path: Path, name: str, asked: Format | Literal["auto"] = "auto", split: Split | None = None) -> Reading:
+    """Read a file, folder or glob as a whole. Defects are returned, not raised. Raises what `read_source` raises."""
+    report = SourceReport()
+    source = Source(path=str(path), format=asked, split=split or "auto")
+    items = list(read_source(source, name, report))
+    ignored: Counter[str] = sum((file.ignored for file in report.files), start=Counter())
+    return Reading(
+        [item for item in items if isinstance(item, Example)],
+        [item for item in items if isinstance(item, Defect)],
+        report.files[0].format,
+        dict(ignored),
     )

@@ -1,51 +1,102 @@
-"""collect: read every source into examples that know where they came from."""
+"""collect: read every source into examples that know where they came from, one row at a time."""
 
-from collections import Counter
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from msgspec import structs
 
 from holdfast.core.config import Source
+from holdfast.core.console import Bar
 from holdfast.core.context import StageContext
-from holdfast.core.records import Example, Message
-from holdfast.sources.readers import Defect, Reading, defects_error, read_file
+from holdfast.core.records import Example, Message, examples_bytes
+from holdfast.sources.defects import Defect, FileReport, FirstDefects, SourceReport, defects_error, describe_files
+from holdfast.sources.files import display_names, find_files
+from holdfast.sources.readers import read_source
+
+CHUNK = 1000
 
 
 def run(context: StageContext) -> None:
-    """Write `examples.jsonl` and `collect.json`. Raises ContractError with the defects of all sources at once."""
+    """Write `examples.jsonl` and `collect.json`. Raises ContractError with the defects of all sources at once.
+
+    Memory does not grow with the rows: they are written in chunks to a file that gets its name only when all are sound.
+    """
     config = context.config.collect
-    names = display_names([source.path for source in config.sources])
-    examples: list[Example] = []
-    defects: list[Defect] = []
-    entries: list[dict[str, Any]] = []
-    read = 0
-    for source, name in zip(config.sources, names, strict=True):
-        reading = read_source(source, name)
-        _announce(context, source, name, reading)
-        examples += (with_system_prompt(example, config.system_prompt) for example in reading.examples)
-        defects += reading.defects
-        read += len(reading.examples) + len({defect.source for defect in reading.defects})
-        entries.append(
-            {
-                "path": source.path,
-                "name": name,
-                "format": reading.format,
-                "detected": source.format == "auto",
-                "split": source.split,
-                "rows": len(reading.examples),
-                "ignored_keys": reading.ignored,
-            }
-        )
-    if defects:
-        raise defects_error(defects, read)
-    context.out.write_examples("examples.jsonl", examples)
-    context.out.write_json("collect.json", {"rows": len(examples), "sources": entries})
+    found = [find_files(source.path) for source in config.sources]
+    names = iter(display_names([path for files in found for path in files.files]))
+    bases = display_names([source.path for source in config.sources])
+    progress = _Progress(context, sum(path.stat().st_size for files in found for path in files.files))
+    defects = FirstDefects()
+    reports: list[SourceReport] = []
+    with context.out.writing("examples.jsonl") as path, path.open("wb") as out:
+        for source, files, base in zip(config.sources, found, bases, strict=True):
+            report = SourceReport()
+            own = [next(names) for _ in files.files]
+            rows = read_source(source, base, report, own)
+            _write(progress.watch(_examples(rows, defects), report), config.system_prompt, out, defects)
+            _announce(context, source, base, report)
+            reports.append(report)
+        if defects.found:
+            raise defects_error(defects.kept, sum(r.rows for r in reports), defects.found, defects.broken)
+    entries = [
+        _entry(source, file) for source, report in zip(config.sources, reports, strict=True) for file in report.files
+    ]
+    context.out.write_json("collect.json", {"rows": sum(entry["rows"] for entry in entries), "sources": entries})
 
 
-def read_source(source: Source, name: str) -> Reading:
-    """Read one entry of `collect.sources`; `name` is how its rows are called."""
-    return read_file(Path(source.path), name, source.format, None if source.split == "auto" else source.split)
+def _examples(rows: Iterable[Example | Defect], defects: FirstDefects) -> Iterator[Example]:
+    for item in rows:
+        if type(item) is Defect:
+            defects.add(item)
+        else:
+            yield item  # type: ignore[misc]
+
+
+def _write(examples: Iterator[Example], system_prompt: str, out: IO[bytes], defects: FirstDefects) -> None:
+    """Write examples in chunks; after the first defect they are only counted, for nothing will be kept."""
+    chunk: list[Example] = []
+    for example in examples:
+        if defects.found:
+            continue
+        chunk.append(before_writing(with_system_prompt(example, system_prompt)))
+        if len(chunk) >= CHUNK:
+            out.write(examples_bytes(chunk))
+            chunk.clear()
+    out.write(examples_bytes(chunk))
+
+
+def before_writing(example: Example) -> Example:
+    """The hook for redaction: every example passes here before any byte of it reaches the run folder."""
+    return example
+
+
+class _Progress:
+    """Rows, rate and time left, for input that takes more than a moment. Bytes of the files are what is measured."""
+
+    def __init__(self, context: StageContext, total_bytes: int) -> None:
+        self.context = context
+        self.total_bytes = max(total_bytes, 1)
+        self.before = 0
+        self.rows = 0
+        self.started = time.monotonic()
+
+    def watch(self, examples: Iterator[Example], report: SourceReport) -> Iterator[Example]:
+        """Pass examples on; say now and then how far it is."""
+        with self.context.console.progress("MiB", self.total_bytes >> 20) as bar:
+            for number, example in enumerate(examples, 1):
+                yield example
+                if not number % CHUNK:
+                    self.rows += CHUNK
+                    self._say(bar, self.before + report.position())
+        self.before += report.position()
+
+    def _say(self, bar: Bar, position: int) -> None:
+        seconds = max(time.monotonic() - self.started, 1e-6)
+        left = seconds / max(position, 1) * (self.total_bytes - position)
+        note = f"read: {self.rows:,} rows, {self.rows / seconds:,.0f} rows/s, {max(left, 0):,.0f} s left,"
+        bar.advance(max((position >> 20) - bar.done, 0), note)
 
 
 def with_system_prompt(example: Example, prompt: str) -> Example:
@@ -55,22 +106,26 @@ def with_system_prompt(example: Example, prompt: str) -> Example:
     return structs.replace(example, messages=(Message(role="system", content=prompt), *example.messages))
 
 
-def display_names(paths: list[str]) -> list[str]:
-    """File names; with as many parent folders before them as it takes to tell two sources apart."""
-    parts = [Path(path).parts for path in paths]
-    names = []
-    for own in parts:
-        others = [other for other in parts if other != own]
-        count = next((n for n in range(1, len(own)) if all(own[-n:] != other[-n:] for other in others)), len(own))
-        names.append(Path(*own[-count:]).as_posix())
-    return names
+def _entry(source: Source, file: FileReport) -> dict[str, Any]:
+    return {
+        "path": source.path,
+        "name": file.name,
+        "format": file.format,
+        "detected": file.detected,
+        "reason": file.reason,
+        "split": source.split,
+        "rows": file.rows,
+        "ignored_keys": dict(file.ignored),
+        "notes": file.notes,
+    }
 
 
-def _announce(context: StageContext, source: Source, name: str, reading: Reading) -> None:
-    rows = len(reading.examples) + len({defect.source for defect in reading.defects})
-    how = "detected" if source.format == "auto" else "as configured"
-    roles = Counter(len(example.messages) for example in reading.examples)
-    turns = f", up to {max(roles)} turns" if reading.format == "messages" and roles else ""
-    context.console.say(f"  {name}: {rows} rows, format {reading.format} ({how}){turns}, split {source.split}")
-    for key, count in reading.ignored.items():
-        context.console.warn(f"{name}: `{key}` holds no plain value in {count} rows and is not kept")
+def _announce(context: StageContext, source: Source, base: str, report: SourceReport) -> None:
+    for line in describe_files(report, source.split):
+        context.console.say(f"  {line}")
+    for file in report.files:
+        for key, count in file.ignored.items():
+            context.console.warn(f"{file.name}: `{key}` holds no plain value in {count} rows and is not kept")
+    if report.left_out:
+        first = Path(report.left_out[0]).name
+        context.console.warn(f"{base}: {len(report.left_out)} files that no reader knows are left out, first {first}")

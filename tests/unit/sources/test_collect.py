@@ -42,8 +42,11 @@ def test_sources_are_joined_and_say_what_was_detected(tmp_path: Path, capsys: py
     examples = collect(tmp_path, sources)
     assert [(e.source, e.split) for e in examples] == [("a.jsonl:1", "train"), ("b.jsonl:1", None)]
     said = capsys.readouterr().err
-    assert "a.jsonl: 1 rows, format instruction (detected), split train" in said
-    assert "b.jsonl: 1 rows, format messages (detected)" in said
+    assert (
+        "a.jsonl: 1 rows, format instruction (detected: JSONL, rows have `instruction`, `input`, `output`), split train"
+        in said
+    )
+    assert "b.jsonl: 1 rows, format messages (detected: JSONL, rows have `messages`)" in said
     entries = json.loads((tmp_path / "run/01-collect/collect.json").read_text())["sources"]
     assert [(e["name"], e["format"], e["rows"]) for e in entries] == [
         ("a.jsonl", "instruction", 1),
@@ -64,7 +67,7 @@ def test_defects_of_all_sources_are_reported_together_and_nothing_is_written(tmp
         collect(tmp_path, sources)
     assert "a.jsonl:2: empty" in caught.value.message
     assert "b.jsonl:2: empty" in caught.value.message
-    assert not (tmp_path / "run/01-collect").exists()
+    assert list((tmp_path / "run/01-collect").iterdir()) == []
 
 
 def test_files_with_the_same_name_are_told_apart_by_their_folder() -> None:

@@ -100,9 +100,10 @@ def test_a_defective_conversation_is_reported_and_not_repaired(tmp_path: Path, m
         ({"instruction": "x", "output": {"a": 1}}, "content_type"),
         ({"instruction": "x", "input": 7, "output": "y"}, "content_type"),
         ({"instruction": "x", "output": "y", "expected": "z"}, "two_answers"),
-        ({"instruction": "x", "output": "y", "history": [["a", "b"]]}, "meaningful_key"),
+        ({"instruction": "x", "output": "y", "history": [["a", "b", "c"]]}, "history"),
         ({"input": "x", "output": "y"}, "instruction"),
-        ({"instruction": "x", "output": "y", "score": float("nan")}, "number"),
+        ({"instruction": "x", "output": "y", "score": float("nan")}, "json"),
+        ({"instruction": "x", "output": "y", "score": 2**63}, "number"),
     ],
 )
 def test_a_defective_instruction_row_is_reported(tmp_path: Path, row: dict[str, Any], rule: str) -> None:
@@ -132,8 +133,8 @@ def test_the_format_is_looked_for_in_every_row(tmp_path: Path) -> None:
 
 
 def test_rows_with_unknown_keys_only_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"rows\.jsonl:1 has no known key \(completion, prompt\)"):
-        read(tmp_path, {"prompt": "x", "completion": "y"})
+    with pytest.raises(ContractError, match=r"rows\.jsonl:1 has no known key \(body, title\)"):
+        read(tmp_path, {"title": "x", "body": "y"})
 
 
 def test_a_row_with_both_formats_needs_a_decision(tmp_path: Path) -> None:
