@@ -7,12 +7,13 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from holdfast import models
-from holdfast.core.config import load_config
+from holdfast.core.config import RedactConfig, load_config
 from holdfast.core.console import Console
 from holdfast.core.errors import UsageError
 from holdfast.core.records import Example, read_examples
 from holdfast.core.rundir import RunDir
 from holdfast.pipeline import run_pipeline
+from holdfast.redact.redactor import Redactor
 
 
 def validate(data: Path, contract_file: Path | None, form: str | None, console: Console) -> int:
@@ -33,6 +34,9 @@ def validate(data: Path, contract_file: Path | None, form: str | None, console: 
         raise UsageError(f"--format {form}: {error.errors()[0]['msg']}", hint="holdfast validate --help") from None
     report = SourceReport()
     examples = read_whole(source, data.name, report)
+    redactor = Redactor(RedactConfig(scanner=False))
+    for example in examples:
+        redactor.count_example(example)
     violations = find_conflicts(examples)
     if contract_file is not None:
         violations += validate_examples(examples, read_contract(contract_file))
@@ -44,9 +48,11 @@ def validate(data: Path, contract_file: Path | None, form: str | None, console: 
     text = f"{data}: {report.rows} rows, format {', '.join(formats)}: all keep " + (
         f"the contract {contract_file}" if contract_file else "the format (no --contract was given)"
     )
+    console.say(redactor.describe(would=True))
     document = {
         "data": str(data),
         "rows": report.rows,
+        "would_mask": dict(redactor.by_type),
         "format": ", ".join(formats),
         "files": [
             {"name": file.name, "format": file.format, "detected": file.detected, "reason": file.reason,

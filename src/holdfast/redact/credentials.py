@@ -1,31 +1,32 @@
-"""Credentials that only their surroundings give away: `key=value`, flags, headers, URLs, random text by a secret word."""
+"""Credentials that only their surroundings tell: `key=value`, flags, headers, URLs, random text by a secret word."""
 
-import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 
+from holdfast.redact.randomness import classes, entropy, is_basic, looks_random, mixed
 from holdfast.redact.spans import RANKS, Span
 
 _PASSWORD, _SECRET, _API_KEY = RANKS["PASSWORD"], RANKS["SECRET"], RANKS["API_KEY"]
 
 # A text without one of these words (in lower case) holds no credential that this module could tell.
 WORDS = (
-    "pass", "pwd", "pw", "secret", "token", "key", "credential", "auth", "bearer", "cookie", "sess", "signature", "login",
-    "kennwort", "contrase", "haslo", "hasło", "senha", "wachtwoord", "lösenord", "parola", "parool", "salasana", "heslo",
-    "pin", "mysql", "curl", "otp", "2fa", "cvv", "cvc", "psk", "salt", "ldap", "パスワード", "creds", "redis-cli", "identified",
-    "mariadb", "logged in", "mot de",
+    "pass", "pwd", "pw", "secret", "token", "key", "credential", "auth", "bearer", "cookie", "sess", "signature",
+    "login", "kennwort", "contrase", "haslo", "hasło", "senha", "wachtwoord", "lösenord", "parola", "parool", "salasana",
+    "heslo", "pin", "mysql", "curl", "otp", "2fa", "cvv", "cvc", "psk", "salt", "ldap", "パスワード", "creds", "redis-cli",
+    "identified", "mariadb", "logged in", "mot de",
 )  # fmt: skip
 _SIGNS = (":", "=", "->", " is ", " was ", " to ", " ist ", " est ", "',", '",')
 _STRONG = re.compile(
-    r"pass(?:word|wd|phrase|code|wort|wrd)?|pwd|pw|kennwort|contrase[ñn]a|mot de passe|has[lł]o|senha|wachtwoord|lösenord"
+    r"pass(?:word|wd|phrase|code|wort|wrd)?|pwd|pw|kennwort|contrase[ñn]a|mot de passe|has[lł]o|senha"
+    r"|wachtwoord|lösenord"
     r"|parola|parool|salasana|heslo|パスワード"
 )
 _NAMED = re.compile(
     rf"(?P<strong>{_STRONG.pattern})"
     r"|(?P<pin>(?<![a-z])(?:pin|otp|2fa|cvv2?|cvc2?|totp)(?![a-z])(?:[ _-](?:code|number))?)"
     r"|(?P<key>key)"
-    r"|secret|token|credentials?|auth|cookie|sess(?:ion)?(?:[_ -]?id)|phpsessid|jsessionid|connect\.sid|signature|psk|salt"
+    r"|secret|token|credentials?|auth|cookie|sess(?:ion)?(?:[_ -]?id)|phpsessid|jsessionid|connect\.sid"
+    r"|signature|psk|salt"
 )
 # What may stand between the word and its value: the rest of a longer name, quotes, the sign, quotes.
 _ASSIGNED = re.compile(
@@ -35,34 +36,39 @@ _ASSIGNED = re.compile(
     re.VERBOSE,
 )
 _NOT_A_SECRET_NAME = re.compile(
-    r"(?:name|names|ref|file|path|dir|type|version|policy|url|uri|endpoint|count|length|len|size|limit|usage|field|column|"
-    r"index|expir\w*|ttl|age|lifetime|rotation|manager|store|vault|group|arn|hint|prompt|reset|min|max|budget|ring|space|"
+    r"(?:name|names|ref|file|path|dir|type|version|policy|url|uri|endpoint|count|length|len|size|limit|usage"
+    r"|field|column|"
+    r"index|expir\w*|ttl|age|lifetime|rotation|manager|store|vault|group|arn|hint|prompt|reset|min|max"
+    r"|budget|ring|space|"
     r"frame|board|word_?s|izer|ized|ization|ed|ing|s)$"
 )
 _QUALIFIED_KEY = re.compile(
-    r"(?:api|access|secret|private|auth|account|encryption|encrypt|signing|sign|master|license|licence|shared|app|client|"
+    r"(?:api|access|secret|private|auth|account|encryption|encrypt|signing|sign|master|license|licence"
+    r"|shared|app|client|"
     r"service|storage|subscription|deploy|ssh|hmac|admin|ingest|write|read|recovery|session|datadog|dd|functions?|"
     r"security|consumer|integration|instrumentation|bot|webhook|stripe|openai|x)[ _.-]?$"
 )
 _SPECIAL_TOKEN = re.compile(
     r"(?:^|[\W_])(?:pad|eos|bos|unk|sep|cls|mask|special|stop|max|min|num|new|next|page|start|end)[ _.-]?$"
 )
-_STOP = frozenset(
-    "null none nil true false yes no on off required optional expired missing invalid incorrect wrong changed change reset"
-    " undefined unset empty redacted masked hidden removed string str text bytes int bool value values default defaults disabled"
-    " enabled unknown failed failure error ok okay valid correct weak strong rejected accepted stolen leaked exposed public"
-    " private protected encrypted hashed plain plaintext n/a na tbd todo here below above env file the a an your my our their"
-    " this that not never always sent stored used needed set given same new old bad good blank auto manual basic bearer"
-    " password passwd token secret key username user admin_password authentication authorization login policy field see via"
-    " denied revoked rotated rotating refreshed issued ready active inactive only all any vault secretsmanager ssm broken"
-    " endpoint store login, required. service server client manager request requests response status".split()
+_STOP = re.compile(
+    r"a|above|accepted|active|admin_password|all|always|an|any|authentication|authorization|auto|bad|"
+    r"basic|bearer|below|blank|bool|broken|bytes|change|changed|client|correct|default|defaults|denied|"
+    r"disabled|empty|enabled|encrypted|endpoint|env|error|expired|exposed|failed|failure|false|field|file|"
+    r"given|good|hashed|here|hidden|inactive|incorrect|int|invalid|issued|key|leaked|login|login,|manager|"
+    r"manual|masked|missing|my|n/a|na|needed|never|new|nil|no|none|not|null|off|ok|okay|old|on|only|"
+    r"optional|our|passwd|password|plain|plaintext|policy|private|protected|public|ready|redacted|"
+    r"refreshed|rejected|removed|request|requests|required|required\.|reset|response|revoked|rotated|"
+    r"rotating|same|secret|secretsmanager|see|sent|server|service|set|ssm|status|stolen|store|stored|str|"
+    r"string|strong|tbd|text|that|the|their|this|todo|token|true|undefined|unknown|unset|used|user|"
+    r"username|valid|value|values|vault|via|weak|wrong|yes|your"
 )
 _REFERENCE = re.compile(
-    r"\$|\{\{|%\(|%[A-Za-z_]+%|<|\*{2,}$|[xX•·.#_-]{2,}$|(?:os\.)?(?:environ|getenv)|process\.env|env\.|secrets\.|var\.|vault:|!|/run/|/etc/|"
+    r"\$|\{\{|%\(|%[A-Za-z_]+%|<|\*{2,}$|[xX•·.#_-]{2,}$|(?:os\.)?(?:environ|getenv)|process\.env|env\."
+    r"|secrets\.|var\.|vault:|!|/run/|/etc/|"
     r"/var/|/opt/|/home/|~/|\./|file:|arn:|https?://|kms:|ssm:|self\.|settings\.|config\.|data\.|input\.|@"
 )
 _RANDOM = re.compile(r"(?<![\w+/=-])[A-Za-z0-9+/=_-]{20,}(?![\w+/=-])")
-_WORDY = re.compile(r"[A-Za-z]{0,20}(?:[-_/][A-Za-z]{0,20})*\d{0,4}(?:[-_/][A-Za-z]{1,20}|[-_]\d{1,4})*")
 _HASH_CONTEXT = re.compile(
     r"sha-?\d|md5|digest|checksum|commit|hash|image|blob|revision|etag|fingerprint|trace|span|layer|uuid|build"
 )
@@ -92,11 +98,15 @@ _FLAG = re.compile(
 _COMMANDS = (
     (
         ('mysql', 'mariadb'),
-        re.compile(r"(?:mysql|mysqldump|mysqladmin|mysqlimport|mariadb|mariadb-dump)\b[^\n|]{0,120}?\s-p(?P<v>[^\s\"'<>]{3,}|(?<=p)'[^']+'|\"[^\"]+\")"),
+        re.compile(
+            r"(?:mysql|mysqldump|mysqladmin|mysqlimport|mariadb|mariadb-dump)\b[^\n"
+            r"|]{0,120}?\s-p(?P<v>[^\s\"'<>]{3,}|(?<=p)'[^']+'|\"[^\"]+\")"),
     ),
     (
         ('pass', ' login', 'mongo', 'smb', 'sqlcmd', 'bcp', 'ipmi', 'snmp', 'vnc', 'twine'),
-        re.compile(r"(?:sshpass|docker\s+login|podman\s+login|helm\s+registry\s+login|az\s+login|htpasswd|mongo\w*|smbclient|sqlcmd|bcp|ipmitool|snmp\w+|vncviewer|twine)\b"
+        re.compile(
+            r"(?:sshpass|docker\s+login|podman\s+login|helm\s+registry\s+login|az\s+login|htpasswd|mongo\w*"
+            r"|smbclient|sqlcmd|bcp|ipmitool|snmp\w+|vncviewer|twine)\b"
                r"[^\n|]{0,120}?\s-(?:p|P|A|X)\s{0,3}[\"']?(?P<v>[^\s\"'<>|&;-][^\s\"'<>|&;]{2,})"),
     ),
     (
@@ -105,11 +115,15 @@ _COMMANDS = (
     ),
     (
         ('ldap',),
-        re.compile(r"(?:ldap(?:search|modify|add|passwd|whoami))\b[^\n|]{0,200}?\s-w\s{0,3}[\"']?(?P<v>[^\s\"'<>|&;]{3,})"),
+        re.compile(
+            r"(?:ldap(?:search|modify|add|passwd|whoami))\b[^\n|]{0,200}?\s-w\s{0,3}[\"']?(?P<v>[^\s\"'<>"
+            r"|&;]{3,})"),
     ),
     (
         ('curl',),
-        re.compile(r"curl\b[^\n|]{0,200}?\s(?:-u|--user|--proxy-user|-U)[\s=]{0,3}[\"']?[^\s:\"'<>]{1,80}:(?P<v>[^\s\"'<>]{2,})"),
+        re.compile(
+            r"curl\b[^\n|]{0,200}?\s(?:-u|--user|--proxy-user"
+            r"|-U)[\s=]{0,3}[\"']?[^\s:\"'<>]{1,80}:(?P<v>[^\s\"'<>]{2,})"),
     ),
     (
         ('-pass',),
@@ -121,7 +135,9 @@ _COMMANDS = (
     ),
     (
         ('cred', 'login', 'logged in'),
-        re.compile(r"(?:credentials?|login|creds|logged in)\W{1,4}(?:(?:is|are|was|with|as|using)\W{1,3})?[\w.@-]{2,40}\s?[:/]\s?(?P<v>(?=[^\s\"'<>,;]*\d)[^\s\"'<>,;/]{5,})"),
+        re.compile(
+            r"(?:credentials?|login|creds|logged in)\W{1,4}(?:(?:is|are|was|with|as"
+            r"|using)\W{1,3})?[\w.@-]{2,40}\s?[:/]\s?(?P<v>(?=[^\s\"'<>,;]*\d)[^\s\"'<>,;/]{5,})"),
     ),
 )  # fmt: skip
 _NEXT_PARAMETER = re.compile(r"&(?=[\w.-]+=)")
@@ -142,16 +158,7 @@ def find_credentials(text: str, lower: str, has_runs: bool) -> Iterator[Span]:
         return
     if any(sign in lower for sign in _SIGNS):
         yield from _assigned(text, lower)
-    if "auth" in lower or "key" in lower or "token" in lower or "cookie" in lower:
-        yield from _groups(_HEADER, text, lower, "SECRET")
-        if "cookie" in lower:
-            yield from _groups(_COOKIES, text, lower, "SECRET")
-    if "bearer" in lower:
-        yield from (
-            s for s in _groups(_BEARER, text, lower, "SECRET") if _mixed(text[s.start : s.end]) or s.end - s.start > 19
-        )
-    if "basic" in lower:
-        yield from (s for s in _groups(_BASIC, text, lower, "SECRET") if _is_basic(text[s.start : s.end]))
+    yield from _in_headers(text, lower)
     if " -" in lower or lower.startswith("-"):
         yield from _groups(_FLAG, text, lower, "PASSWORD")
     for words, pattern in _COMMANDS:
@@ -159,6 +166,19 @@ def find_credentials(text: str, lower: str, has_runs: bool) -> Iterator[Span]:
             yield from _groups(pattern, text, lower, "PASSWORD")
     if has_runs:
         yield from _random_near_secret(text, lower)
+
+
+def _in_headers(text: str, lower: str) -> Iterator[Span]:
+    if "auth" in lower or "key" in lower or "token" in lower or "cookie" in lower:
+        yield from _groups(_HEADER, text, lower, "SECRET")
+    if "cookie" in lower:
+        yield from _groups(_COOKIES, text, lower, "SECRET")
+    if "bearer" in lower:
+        for span in _groups(_BEARER, text, lower, "SECRET"):
+            if mixed(text[span.start : span.end]) or span.end - span.start > 19:
+                yield span
+    if "basic" in lower:
+        yield from (s for s in _groups(_BASIC, text, lower, "SECRET") if is_basic(text[s.start : s.end]))
 
 
 def _in_urls(text: str) -> Iterator[Span]:
@@ -177,7 +197,7 @@ def _groups(pattern: re.Pattern[str], text: str, lower: str, kind: str) -> Itera
     for match in pattern.finditer(lower):
         start, end = match.span("v") if match["v"] is not None else match.span("w")
         value = text[start:end].rstrip(_TRAILING)
-        if len(value) > 2 and not _is_reference(value) and value.lower() not in _STOP:
+        if len(value) > 2 and not _is_reference(value) and not _STOP.fullmatch(value.lower()):
             yield Span(start, start + len(value), kind, RANKS[kind])
 
 
@@ -201,7 +221,7 @@ def _judge(word: re.Match[str], match: re.Match[str], lower: str, value: str, qu
     """PASSWORD, SECRET or None, from the name, the sign and the look of the value."""
     tail, sign = match["tail"].strip("_.-"), match["sign"]
     before = lower[max(0, word.start() - 30) : word.start()]
-    if value.lower() in _STOP or _is_reference(value) or tail and _NOT_A_SECRET_NAME.search(tail):
+    if _STOP.fullmatch(value.lower()) or _is_reference(value) or tail and _NOT_A_SECRET_NAME.search(tail):
         return None
     spoken = sign[0].isalpha()
     if word["pin"]:
@@ -212,7 +232,7 @@ def _judge(word: re.Match[str], match: re.Match[str], lower: str, value: str, qu
         return "SECRET" if len(value) >= 20 and looks_random(value) and not _HASH_CONTEXT.search(before) else None
     if _SPECIAL_TOKEN.search(before) or value.isdigit() or " " in value:
         return None
-    if len(value) >= 6 and _mixed(value):
+    if len(value) >= 6 and mixed(value):
         return "SECRET"
     assigned = sign != ":" and not spoken or quoted
     if assigned and len(value) >= 8 and not re.search(r"[()\[\]]", value) or len(value) >= 20 and looks_random(value):
@@ -224,12 +244,12 @@ def _is_password(
     word: re.Match[str], match: re.Match[str], before: str, value: str, quoted: bool, spoken: bool
 ) -> bool:
     name = word["strong"]
-    if name in ("pass", "pw") and (before[-1:].isalpha() or not match["tail"] and not _mixed(value)):
+    if name in ("pass", "pw") and (before[-1:].isalpha() or not match["tail"] and not mixed(value)):
         return name == "pass" and match["sign"] == "=" and not before[-1:].isalpha() and len(value) > 3
     if match["sign"] == ",":
         return False
     if spoken:
-        return len(value) >= 4 and (_mixed(value) or value.isdigit() and len(value) > 3)
+        return len(value) >= 4 and (mixed(value) or value.isdigit() and len(value) > 3)
     if quoted or match["sign"] != ":":
         return len(value) >= 3
     if value.isalpha() and value.islower():  # `password: wrong when …` is prose, `password: letmein` stands alone
@@ -250,53 +270,16 @@ def _random_near_secret(text: str, lower: str) -> Iterator[Span]:
     if "aws" in lower or "secret" in lower or "akia" in lower:
         for match in _AWS_SECRET.finditer(text):
             value = match.group()
-            if _classes(value) == 3 and entropy(value) > 4.0:
+            if classes(value) == 3 and entropy(value) > 4.0:
                 yield Span(match.start(), match.end(), "AWS_SECRET", RANKS["AWS_SECRET"])
-
-
-def looks_random(value: str) -> bool:
-    """Enough digits, letters and entropy for a generated secret; words joined by dashes and paths are not."""
-    if _WORDY.fullmatch(value) or value.count("/") > 2 and entropy(value) < 4.2:
-        return False
-    digits = sum(character.isdigit() for character in value)
-    if digits == len(value) or not any(character.isalpha() for character in value):
-        return False
-    return entropy(value) >= 3.0 and (digits >= 2 or _classes(value) == 3 or entropy(value) >= 4.2)
-
-
-def entropy(value: str) -> float:
-    """Shannon entropy, in bits a character."""
-    size = len(value)
-    return -sum(n / size * math.log2(n / size) for n in Counter(value).values())
-
-
-def _classes(value: str) -> int:
-    return sum((any(c.islower() for c in value), any(c.isupper() for c in value), any(c.isdigit() for c in value)))
-
-
-def _mixed(value: str) -> bool:
-    """A letter and something that prose does not have inside a word: a digit, or a sign other than - and '."""
-    if not any(character.isalpha() for character in value):
-        return sum(character.isdigit() for character in value) > 3 and not value.isdigit()
-    return any(character.isdigit() or character in "!@#$%^&*+=?~_|\\" for character in value)
 
 
 def _is_reference(value: str) -> bool:
     return _REFERENCE.match(value) is not None and not (
         value[0] in "$!@*#"
-        and _mixed(value[1:])
+        and mixed(value[1:])
         and value[1:2] not in "{("
         and not value[1:].isupper()
         and value[1:2].isalnum()
         and any(c.isdigit() for c in value)
     )
-
-
-def _is_basic(value: str) -> bool:
-    import base64
-    import binascii
-
-    try:
-        return b":" in base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
-    except binascii.Error:
-        return False

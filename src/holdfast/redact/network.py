@@ -13,26 +13,36 @@ _DOMAIN = re.compile(
 )
 _IDN = re.compile(r"(?:[^\W_][\w-]{0,62}\.)+(?P<top>[^\W\d_]{2,24})")
 # What stands behind an @ in unit names, file names and package names, never behind that of an address.
-_NO_TOP = frozenset(
-    "service socket timer mount automount target slice scope path device swap png jpg jpeg gif webp svg js ts py json yaml"
-    " yml css html md txt log conf sh tgz gz zip".split()
+_NO_TOP = re.compile(
+    r"automount|conf|css|device|gif|gz|html|jpeg|jpg|js|json|log|md|mount|path|png|py|scope|service|sh|"
+    r"slice|socket|svg|swap|target|tgz|timer|ts|txt|webp|yaml|yml|zip"
 )
 _IPV4 = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?!\d|\.\d)")
 _KEPT_IPV4 = frozenset(("127.0.0.1", "0.0.0.0", "255.255.255.255"))  # noqa: S104 (compared, not bound)
 _VERSION_WORD = re.compile(
-    r"(?:version|release|firmware|build|upgraded?(?: to| from)?|package|\bver|\bv|\br|\brel|-)[ :=/]{0,3}$|[a-z]-$|==$|>=$|~=$"
+    r"(?:version|release|firmware|build|upgraded?(?: to| from)?|package|\bver|\bv|\br|\brel|-)[ :=/]{0,3}$"
+    r"|[a-z]-$|==$|>=$|~=$"
 )
 _VERSION_TAIL = re.compile(r"[-~+](?:\d|[a-z])|(?:a|b|rc|p|dev|post|beta|alpha|el|ubuntu|deb)\d|_[a-z]")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![\w:]|\.\d)")
 _MAC = re.compile(
-    r"(?<![0-9A-Fa-f:.-])(?:[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}|(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4})"
+    r"(?<![0-9A-Fa-f:.-])(?:[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}"
+    r"|(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4})"
     r"(?![0-9A-Fa-f]|[:-][0-9A-Fa-f]{2}(?![0-9A-Fa-f]))"
 )
-_PRIVATE_TOP = r"internal|intern|local|localdomain|lan|corp|intra|intranet|private|home|arpa|cluster|svc|onion|test|example|invalid|consul|prod|stage|staging|ad|dmz|mgmt"
-_GENERIC_TOP = r"com|net|org|edu|gov|mil|biz|int|cloud|online|site|tech|xyz|shop|store|network|systems|hosting|solutions|digital|email|aero|museum|jobs|mobi|tel|travel"
+_PRIVATE_TOP = (
+    r"internal|intern|local|localdomain|lan|corp|intra|intranet|private|home|arpa|cluster|svc|onion|test|example"
+    r"|invalid|consul|prod|stage|staging|ad|dmz|mgmt"
+)
+_GENERIC_TOP = (
+    r"com|net|org|edu|gov|mil|biz|int|cloud|online|site|tech|xyz|shop|store|network|systems|hosting|solutions"
+    r"|digital|email|aero|museum|jobs|mobi|tel|travel"
+)
 _TWO_LETTER = (
-    r"a[cdefgilmoqrtuwxz]|b[abdefghijmnorstvwyz]|c[acdfghiklmnoruvwxyz]|d[ejkmoz]|e[cegrstu]|f[ijkmor]|g[abdefghilmnpqrstuwy]|"
-    r"h[kmnrtu]|i[delmnoqrst]|j[emop]|k[eghimnprwyz]|l[abcikrstuvy]|m[acdeghklmnopqrstuvwxyz]|n[acefgilopruz]|om|p[aefghklmnrstwy]|"
+    r"a[cdefgilmoqrtuwxz]|b[abdefghijmnorstvwyz]|c[acdfghiklmnoruvwxyz]|d[ejkmoz]|e[cegrstu]|f[ijkmor]"
+    r"|g[abdefghilmnpqrstuwy]|"
+    r"h[kmnrtu]|i[delmnoqrst]|j[emop]|k[eghimnprwyz]|l[abcikrstuvy]|m[acdeghklmnopqrstuvwxyz]"
+    r"|n[acefgilopruz]|om|p[aefghklmnrstwy]|"
     r"qa|r[eosuw]|s[abcdegiklmnorstvxyz]|t[cdfghjklmnortvwz]|u[agksyz]|v[aceginu]|w[fs]|y[et]|z[amw]"
 )
 _HOST_TOP = re.compile(
@@ -48,8 +58,9 @@ _URL_HOST = re.compile(
 _PRIVATE = re.compile(rf"(?:{_PRIVATE_TOP})\Z", re.IGNORECASE)
 _GENERIC = re.compile(rf"(?:{_GENERIC_TOP})\Z", re.IGNORECASE)
 _SERVICE_TOP = re.compile(rf"(?:dev|app|info|name|pro|{_TWO_LETTER})\Z")
-_PATH_TOPS = frozenset(
-    "sh py pl rs md so cc ps pm mk ml st cs hs gz ts ai go do id is as in to am no at be me name info io pro app dev my mm tf nc st".split()
+_PATH_TOPS = re.compile(
+    r"ai|am|app|as|at|be|cc|cs|dev|do|go|gz|hs|id|in|info|io|is|md|me|mk|ml|mm|my|name|nc|no|pl|pm|pro|ps|"
+    r"py|rs|sh|so|st|tf|to|ts"
 )
 _SSH_HOST = re.compile(r"(?<=@)(?P<v>[\w-]+(?:\.[\w-]+)+)(?=:)")
 
@@ -59,7 +70,7 @@ def find_emails(text: str) -> Iterator[Span]:
     at = text.find("@")
     while at >= 0:
         domain = _DOMAIN.match(text, at + 1) or (None if text.isascii() else _IDN.match(text, at + 1))
-        if domain is not None and (domain["top"] or "").lower() not in _NO_TOP:
+        if domain is not None and not _NO_TOP.fullmatch((domain["top"] or "").lower()):
             local = _LOCAL.search(text, max(0, at - 64), at)
             if local is not None:
                 start = local.start()
@@ -112,7 +123,7 @@ def _is_ipv6(address: str) -> bool:
 
 
 def find_hosts(text: str, lower: str) -> Iterator[Span]:
-    """Fully qualified host names: in URLs, with a private suffix, or with a public one and no look of a file or of code."""
+    """Fully qualified names: in URLs, with a private suffix, with a public one unless it looks like a file or code."""
     rank = RANKS["HOST"]
     if "//" in text:
         for match in _URL_HOST.finditer(text):
@@ -149,7 +160,7 @@ def is_host(name: str) -> bool:
     if not _SERVICE_TOP.fullmatch(top) or "_" in name:
         return False
     if len(labels) == 2:
-        return top not in _PATH_TOPS and name.islower() and len(labels[0]) > 3 and len(top) == 2
+        return not _PATH_TOPS.fullmatch(top) and name.islower() and len(labels[0]) > 3 and len(top) == 2
     return (
         top not in ("py", "sh", "rs", "md", "so", "gz", "info", "name")
         and name == lowered(name)

@@ -12,19 +12,24 @@ _ROUTING = re.compile(r"(?<![\dA-Za-z])\d{4}([ -]?)\d{4}\1\d(?![\dA-Za-z])|(?<!\
 _GROUP = re.compile(r"\d+")
 _GAP = re.compile(r"[ \t.\-/()_,:]{1,3}|\n")
 _CARD_WORD = re.compile(
-    r"card|visa|amex|maestro|mastercard|discover|\bpan\b|credit|debit|cc[ _-]?(?:num|no|#)|karte|carte|tarjeta|carta|karta|kaart|kort|cartão"
+    r"card|visa|amex|maestro|mastercard|discover|\bpan\b|credit|debit|cc[ _-]?(?:num|no|#)|karte|carte"
+    r"|tarjeta|carta|karta|kaart|kort|cartão"
 )
 _TIME_WORD = re.compile(
-    r"time|stamp|epoch|\bts\b|_ts|millis|nanos|\bms\b|unix|since|until|expires?|created|updated|_at\b|date|\bat\b|offset|seq|trace|span"
+    r"time|stamp|epoch|\bts\b|_ts|millis|nanos|\bms\b|unix|since|until|expires?|created|updated|_at\b|date"
+    r"|\bat\b|offset|seq|trace|span"
 )
 _CARD_SHAPES = re.compile(
-    r"4,4,4,[1-7]|4,4,4,4,[1-3]|4,6,[45]|6,6,[1-7]|4,4,4|(?:1,){11,18}1|(?:2,){5,8}[12]|(?:3,){3,5}[1-3]|(?:5,){2,3}[1-5]|6,(?:7|9|10|13)|8,8|4,(?:8|12)"
+    r"4,4,4,[1-7]|4,4,4,4,[1-3]|4,6,[45]|6,6,[1-7]|4,4,4|(?:1,){11,18}1|(?:2,){5,8}[12]|(?:3,){3,5}[1-3]"
+    r"|(?:5,){2,3}[1-5]|6,(?:7|9|10|13)|8,8|4,(?:8|12)"
 )
 _MAESTRO = re.compile(r"5[06-8]|6")
 _ROUTING_WORD = re.compile(r"rout|\baba\b|\brtn\b|transit|fedwire|\bach\b|wire")
 _ACCOUNT_WORD = re.compile(
-    r"(?:account|acct|a/c|konto|kontonummer|compte|cuenta|conto|rekening|conta|konto nr|depot|iban|bban|ledger|policy|customer|member|client)"
-    r"(?:[ _-]?(?:no|nr|num|number|nummer|numéro|id|#|n°|holder))?\.?[\"']?\s{0,2}(?:is|was|ending|:|=|#|-)?[:\s#=\"']{0,4}$"
+    r"(?:account|acct|a/c|konto|kontonummer|compte|cuenta|conto|rekening|conta|konto nr|depot|iban|bban"
+    r"|ledger|policy|customer|member|client)"
+    r"(?:[ _-]?(?:no|nr|num|number|nummer|numéro|id|#|n°|holder))?\.?[\"']?\s{0,2}(?:is|was|ending|:|=|#"
+    r"|-)?[:\s#=\"']{0,4}$"
 )
 _ACCOUNT = re.compile(r"(?<![\dA-Za-z.])\d(?:[ -]?\d){5,19}(?![\dA-Za-z]|[.,:]\d)")
 _BANK_WORD = re.compile(r"account|acct|a/c|konto|compte|cuenta|conto|rekening|conta|depot|bban")

@@ -1,4 +1,4 @@
-"""Phone numbers: international, national with a trunk zero, North American, and any digits behind a word for a phone."""
+"""Phone numbers: international, national with a trunk zero, North American, any digits behind a word for it."""
 
 import re
 from collections.abc import Iterator
@@ -7,31 +7,38 @@ from holdfast.redact.spans import RANKS, Span
 
 CLUSTER = re.compile(r"\d(?:[ .\-/()\t]{0,3}\d){6}")  # a text without seven digits like that holds no phone number
 _CANDIDATE = re.compile(
-    r"(?<![\w.,$€£=&/-])(?<!\d )[+(]{0,2}\d[\d .\-/()\t]{5,28}\d(?:\s?(?:x|ext\.?|extension|#|durchwahl)\s?\d{1,6})?(?![\w]|[.,:]\d|-[A-Za-z])",
+    r"(?<![\w.,$€£=&/-])(?<!\d )[+(]{0,2}\d[\d .\-/()\t]{5,28}\d(?:\s?(?:x|ext\.?|extension|#"
+    r"|durchwahl)\s?\d{1,6})?(?![\w]|[.,:]\d|-[A-Za-z])",
     re.IGNORECASE,
 )
 _GLUED = re.compile(r"(?<![\d.])\+\d[\d .\-/()]{6,24}\d(?!\d)")
 _WORD = re.compile(
-    r"phone|\btel\b|tel[.:]|mobile|\bcell|\bcall|fax|contact|\bsms\b|whatsapp|dial|hotline|\bring\b|pager|\bmob\b|telef|télé|"
-    r"m[óo]vil|handy|mobil|gsm|celular|cellulare|rufnummer|\bphn|reach|电话|電話|携帯|komórk|puhelin|numéro|number is|text me|page "
+    r"phone|\btel\b|tel[.:]|mobile|\bcell|\bcall|fax|contact|\bsms\b|whatsapp|dial|hotline|\bring\b|pager"
+    r"|\bmob\b|telef|télé|"
+    r"m[óo]vil|handy|mobil|gsm|celular|cellulare|rufnummer|\bphn|reach|电话|電話|携帯|komórk|puhelin|numéro"
+    r"|number is|text me|page "
 )
 _COUNTRY = re.compile(
-    r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|2[1-689]\d|3[578]\d|42\d|50\d|59\d|67\d|68\d|69\d|8[057]\d|88\d|9[679]\d"
+    r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|2[1-689]\d|3[578]\d|42\d|50\d|59\d|67\d|68\d"
+    r"|69\d|8[057]\d|88\d|9[679]\d"
 )
 _DATE = re.compile(
     r"(?:19|20)\d\d[-./ ](?:0?[1-9]|1[0-2])[-./ ](?:0?[1-9]|[12]\d|3[01])(?!\d)|"
     r"(?:0?[1-9]|[12]\d|3[01])([-./ ])(?:0?[1-9]|[12]\d|3[01])\1(?:19|20)\d\d(?!\d)"
 )
 _UNIT = re.compile(
-    r"\s?(?:%|bytes?|[kmgt]i?b\b|rows?|ms\b|sec|requests|items|records|hz|iops|tokens|files|events|messages|users|tests|€|\$|usd|eur)"
+    r"\s?(?:%|bytes?|[kmgt]i?b\b|rows?|ms\b|sec|requests|items|records|hz|iops|tokens|files|events|messages"
+    r"|users|tests|€|\$|usd|eur)"
 )
 _NORTH_AMERICA = re.compile(r"\(?[2-9]\d\d\)?[ .\-/]{0,2}[1-9]\d\d[ .\-][0-9]{4}")
 _SHAPES = re.compile(
-    r"[5-9]\d\d([ -])\d{3}\1\d{3}|[5-9]\d\d([ -])\d\d\2\d\d\2\d\d|[1-9]\d ?\d{3} \d\d \d\d|[1-9]\d 9?\d{4}-\d{4}|1[38]00[ -]\d{3}[ -]\d{3}"
+    r"[5-9]\d\d([ -])\d{3}\1\d{3}|[5-9]\d\d([ -])\d\d\2\d\d\2\d\d|[1-9]\d ?\d{3} \d\d \d\d"
+    r"|[1-9]\d 9?\d{4}-\d{4}|1[38]00[ -]\d{3}[ -]\d{3}"
 )
 _TRUNK = re.compile(r"0\d{1,4}(?:[ .\-/]{1,3}\d{1,8}){1,5}")
 _FOREIGN_WORD = re.compile(
-    r"account|acct|iban|routing|invoice|order|ticket|case|ref|version|build|commit|\bid\b|\bpid\b|port|isbn|serial|card|ssn|tax|passport|\blicen[cs]e"
+    r"account|acct|iban|routing|invoice|order|ticket|case|ref|version|build|commit|\bid\b|\bpid\b|port|isbn"
+    r"|serial|card|ssn|tax|passport|\blicen[cs]e"
 )
 
 

@@ -9,24 +9,30 @@ from typing import Any
 import msgspec
 
 from holdfast.core.config import RedactConfig
-from holdfast.core.errors import ContractError
+from holdfast.core.errors import ConfigError, ContractError
 from holdfast.core.records import Example, Message
 from holdfast.redact.engine import find_spans
 from holdfast.redact.placeholders import PLACEHOLDER, Placeholders
 from holdfast.redact.policy import Policy
 from holdfast.redact.spans import RANKS, Span, merge
+from holdfast.redact.texts import SHORTEST_NUMBER, example_texts, source_file
 
 ROUNDS = 8
 SHOWN = 50
-_SHORTEST_NUMBER = 10**6
 
 
 class Redactor:
     """Masks texts and examples. One object a run, so that a value has one placeholder everywhere in it."""
 
-    def __init__(self, config: RedactConfig) -> None:
-        """Raises ConfigError when `keep`, `deny` or `types` cannot be understood."""
+    def __init__(self, config: RedactConfig, forbidden: Path | None = None) -> None:
+        """forbidden: a folder that the key of the pseudonyms must not lie in (the run).
+
+        Raises ConfigError when `keep`, `deny` or `types` cannot be understood.
+        """
         self.config = config
+        key_file = config.pseudonym_key_file
+        if key_file and forbidden is not None and Path(key_file).resolve().is_relative_to(forbidden.resolve()):
+            raise ConfigError(f"redact.pseudonym_key_file: {key_file} lies in the run folder that it protects")
         self.policy = Policy(config)
         self.placeholders = Placeholders(Path(config.pseudonym_key_file) if config.pseudonym_key_file else None)
         self.by_type: Counter[str] = Counter()
@@ -90,7 +96,7 @@ class Redactor:
         messages = tuple(self._mask_message(message, counts) for message in example.messages)
         if counts:
             changes["messages"] = messages
-        rejected = getattr(example, "rejected", None)
+        rejected = example.rejected
         if rejected is not None and (masked := self.mask(rejected, counts)) != rejected:
             changes["rejected"] = masked
         tags = {name: self._mask_tag(value, counts) for name, value in example.tags.items()}
@@ -110,10 +116,31 @@ class Redactor:
     def _mask_tag(self, value: str | int | float | bool, counts: Counter[str]) -> str | int | float | bool:
         if isinstance(value, str):
             return self.mask(value, counts)
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _SHORTEST_NUMBER:
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= SHORTEST_NUMBER:
             masked = self.mask(str(value), counts)
             return value if masked == str(value) else masked
         return value
+
+    def count_example(self, example: Example) -> None:
+        """Count what would be masked; no placeholder is made and no key is needed."""
+        counts: Counter[str] = Counter()
+        for text in example_texts(example):
+            counts.update(span.type for span in self.find(text))
+        self.rows += 1
+        if counts:
+            self.changed += 1
+            self.by_type.update(counts)
+            self.by_source.setdefault(source_file(example), Counter()).update(counts)
+
+    def describe(self, would: bool = False) -> str:
+        """One line for people: how much was masked (or would be), by type."""
+        if not self.config.enabled:
+            return "redaction is off: rows are written as they are"
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.by_type.items()))
+        verb = "would mask" if would else "masked"
+        return f"redaction {verb} {sum(self.by_type.values())} values in {self.changed} of {self.rows} rows" + (
+            f": {kinds}" if kinds else ""
+        )
 
     def mask_examples(self, examples: Sequence[Example]) -> list[Example]:
         """Mask a batch, with names when `redact.ner` asks for them, and scan what comes out.
@@ -175,11 +202,6 @@ class Redactor:
 
 def _blank(match: re.Match[str]) -> str:
     return "\0" * len(match.group())
-
-
-def source_file(example: Example) -> str:
-    """The file (or fact base) that an example came from."""
-    return example.source.rpartition(":")[0] or example.source
 
 
 def findings_error(findings: Iterable[tuple[str, str]]) -> ContractError:

@@ -8,14 +8,16 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from holdfast.core.records import Example
 from holdfast.redact.policy import Policy
+from holdfast.redact.texts import example_texts
 
 # A line is looked at when it holds one of these; everything that a rule or a detector can find does.
 _INTERESTING = re.compile(
-    r"[A-Za-z0-9+/=_~.$-]{18}|\d[ -]?\d{3}[ -]?\d{4}[ -]?\d{3}|\d{3}-\d\d-\d{4}|-----|://\S*@|@[\w-]+\.|[A-Z]{2}\d\d[ A-Z0-9]{8}"
+    r"[A-Za-z0-9+/=_~.$-]{18}|\d[ -]?\d{3}[ -]?\d{4}[ -]?\d{3}|\d{3}-\d\d-\d{4}|-----|://\S*@|@[\w-]+\."
+    r"|[A-Z]{2}\d\d[ A-Z0-9]{8}"
     r"|(?i:passw|secret|pwd)"
 )
 _PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]*_[a-z0-9]+>")
@@ -37,15 +39,35 @@ def _rule(name: str, kind: str, words: str, pattern: str) -> Rule:
 RULES = (
     _rule("private-key", "PRIVATE_KEY", "-----begin", r"-----BEGIN[A-Z ]*PRIVATE KEY( BLOCK)?-----"),
     _rule("aws-access-key", "AWS_KEY", "akia asia", r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
-    _rule("aws-secret-key", "AWS_SECRET", "aws_secret secretaccesskey", r"(?i)(aws_secret_access_key|secretaccesskey)\W{1,8}[0-9a-z/+]{40}\b"),
+    _rule(
+        "aws-secret-key",
+        "AWS_SECRET",
+        "aws_secret secretaccesskey",
+        r"(?i)(aws_secret_access_key|secretaccesskey)\W{1,8}[0-9a-z/+]{40}\b",
+    ),
     _rule("gcp-api-key", "GOOGLE_KEY", "aiza", r"\bAIza[\w-]{35}"),
-    _rule("github-token", "GITHUB_TOKEN", "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"\b(gh[a-z]_[0-9a-zA-Z]{36}|github_pat_[0-9A-Za-z_]{36,})"),
+    _rule(
+        "github-token",
+        "GITHUB_TOKEN",
+        "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
+        r"\b(gh[a-z]_[0-9a-zA-Z]{36}|github_pat_[0-9A-Za-z_]{36,})",
+    ),
     _rule("gitlab-token", "GITLAB_TOKEN", "glpat- gldt- glrt-", r"\bgl(pat|dt|rt)-[0-9a-zA-Z_-]{20}"),
-    _rule("slack-token", "SLACK_TOKEN", "xoxb- xoxp- xoxa- xoxs- xoxe- xapp-", r"\b(xox[a-z]|xapp)-[0-9]+-[0-9a-zA-Z-]{10,}"),
+    _rule(
+        "slack-token",
+        "SLACK_TOKEN",
+        "xoxb- xoxp- xoxa- xoxs- xoxe- xapp-",
+        r"\b(xox[a-z]|xapp)-[0-9]+-[0-9a-zA-Z-]{10,}",
+    ),
     _rule("slack-webhook", "SLACK_WEBHOOK", "hooks.slack.com", r"hooks\.slack\.com/[a-z]+/[A-Za-z0-9+/]{40,}"),
     _rule("stripe-key", "STRIPE_KEY", "sk_live_ sk_test_ rk_live_ rk_test_", r"\b[sr]k_(live|test)_[0-9a-zA-Z]{16,}"),
     _rule("anthropic-key", "ANTHROPIC_KEY", "sk-ant-", r"\bsk-ant-[a-z0-9]+-[\w-]{32,}"),
-    _rule("openai-key", "OPENAI_KEY", "sk-", r"\bsk-(proj-)?[A-Za-z0-9_-]*T3BlbkFJ[A-Za-z0-9_-]{10,}|\bsk-[A-Za-z0-9]{48}\b"),
+    _rule(
+        "openai-key",
+        "OPENAI_KEY",
+        "sk-",
+        r"\bsk-(proj-)?[A-Za-z0-9_-]*T3BlbkFJ[A-Za-z0-9_-]{10,}|\bsk-[A-Za-z0-9]{48}\b",
+    ),
     _rule("azure-storage-key", "AZURE_KEY", "accountkey", r"AccountKey=[A-Za-z0-9+/]{60,}"),
     _rule("npm-token", "NPM_TOKEN", "npm_", r"\bnpm_[0-9a-zA-Z]{36}"),
     _rule("pypi-token", "PYPI_TOKEN", "pypi-", r"\bpypi-AgE[\w-]{50,}"),
@@ -53,23 +75,37 @@ RULES = (
     _rule("sendgrid-key", "SENDGRID_KEY", "sg.", r"\bSG\.[\w-]{22}\.[\w-]{43}"),
     _rule("twilio-key", "TWILIO_KEY", "sk", r"\bSK[0-9a-f]{32}\b"),
     _rule("jwt", "JWT", "eyj", r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
-    _rule("password-in-url", "PASSWORD", "://", r"\b[a-z][a-z0-9+]+://[^\s/:@<>$\"'{}]+:(?P<v>[^\s/:@<>$\"'{}*]{3,})@[\w.-]+"),
+    _rule(
+        "password-in-url",
+        "PASSWORD",
+        "://",
+        r"\b[a-z][a-z0-9+]+://[^\s/:@<>$\"'{}]+:(?P<v>[^\s/:@<>$\"'{}*]{3,})@[\w.-]+",
+    ),
     _rule("basic-header", "SECRET", "basic", r"(?i)authorization: basic (?P<v>[a-z0-9+/=]{12,})"),
     _rule("bearer-header", "SECRET", "bearer", r"(?i)authorization: bearer (?P<v>[\w.~+/-]{16,})"),
-    _rule("assigned-password", "PASSWORD", "password passwd", r"""(?i)\b(password|passwd)["']?\s?[=:]\s?["'](?P<v>(?=[^"']*\d)[^\s"'<>${}]{6,})["']"""),
+    _rule(
+        "assigned-password",
+        "PASSWORD",
+        "password passwd",
+        r"""(?i)\b(password|passwd)["']?\s?[=:]\s?["']"""
+        r"""(?P<v>(?=[^"']*\d)[^\s"'<>${}]{6,})["']""",
+    ),
     _rule("e-mail", "EMAIL", "@", r"\b[a-z][a-z0-9]+\.?[a-z0-9]+@[a-z0-9-]+\.(com|org|net|de|fr|internal)\b"),
     _rule("us-ssn", "NATIONAL_ID", "-", r"(?<![\w.-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])"),
-)  # fmt: skip
+)
 _CARD = re.compile(
-    r"(?<![\w.,-])(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|6011|65\d\d)([ -]?)\d{4}\1\d{4}\1\d{4}(?![\w.,-])|(?<![\w.,-])3[47]\d\d([ -]?)\d{6}\2\d{5}(?![\w.,-])"
+    r"(?<![\w.,-])(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|6011|65\d\d)([ -]?)\d{4}\1\d{4}\1\d{4}(?![\w.,-])"
+    r"|(?<![\w.,-])3[47]\d\d([ -]?)\d{6}\2\d{5}(?![\w.,-])"
 )
 _IBAN = re.compile(
-    r"(?<![\w])(?:AT|BE|CH|DE|DK|ES|FI|FR|GB|IE|IT|NL|NO|PL|PT|SE)\d\d(?: ?[A-Z0-9]{4}){2,6}(?: ?[A-Z0-9]{1,3})?(?![\w])"
+    r"(?<![\w])(?:AT|BE|CH|DE|DK|ES|FI|FR|GB|IE|IT|NL|NO|PL|PT"
+    r"|SE)\d\d(?: ?[A-Z0-9]{4}){2,6}(?: ?[A-Z0-9]{1,3})?(?![\w])"
 )
-_IBAN_SIZES = dict(
-    AT=20, BE=16, CH=21, DE=22, DK=18, ES=24, FI=18, FR=27, GB=22, IE=22, IT=27, NL=18, NO=15, PL=28, PT=25, SE=24
-)
-# Detectors left out: those for entropy and keywords flag prose; those for public addresses and old Artifactory words too.
+_IBAN_SIZES = {
+    "AT": 20, "BE": 16, "CH": 21, "DE": 22, "DK": 18, "ES": 24, "FI": 18, "FR": 27, "GB": 22, "IE": 22, "IT": 27, "NL": 18,
+    "NO": 15, "PL": 28, "PT": 25, "SE": 24,
+}  # fmt: skip
+# Detectors left out: those for entropy, keywords, public addresses and old Artifactory words flag prose.
 _LEFT_OUT = frozenset(
     ("Base64HighEntropyString", "HexHighEntropyString", "KeywordDetector", "IPPublicDetector", "ArtifactoryDetector",
      "BasicAuthDetector", "CloudantDetector", "IbmCloudIamDetector", "IbmCosHmacDetector", "SoftlayerDetector")
@@ -88,21 +124,10 @@ def scan_examples(examples: Sequence[Example], policy: Policy) -> list[tuple[str
     """(place, rule) of all that is still found in the masked examples; the place is `<file>:<line>`."""
     found: list[tuple[str, str]] = []
     for example in examples:
-        for text in _texts(example):
+        for text in example_texts(example):
             if _INTERESTING.search(text):
                 found += ((example.source, name) for name in scan(text, policy))
     return list(dict.fromkeys(found))
-
-
-def _texts(example: Example) -> Iterator[str]:
-    for message in example.messages:
-        yield message.content
-    rejected = getattr(example, "rejected", None)
-    if rejected:
-        yield rejected
-    for value in example.tags.values():
-        if isinstance(value, str):
-            yield value
 
 
 def scan(text: str, policy: Policy | None = None) -> list[str]:
@@ -152,6 +177,6 @@ def _detectors() -> tuple[tuple[str, tuple[str, ...], tuple[re.Pattern[str], ...
     """The compiled expressions of detect-secrets' detectors, with the words that gate them."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
-    classes = get_mapping_from_secret_type_to_class().values()
+    classes: Any = get_mapping_from_secret_type_to_class().values()
     chosen = [kind for kind in classes if kind.__name__ not in _LEFT_OUT and hasattr(kind, "denylist")]
     return tuple((k.__name__, _DETECTOR_WORDS.get(k.__name__, ("",)), tuple(k.denylist)) for k in chosen)

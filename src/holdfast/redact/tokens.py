@@ -48,7 +48,9 @@ FORMS = (
     _form("GITHUB_TOKEN", "github_pat_", r"github_pat_\w{20,}"),
     _form(
         "GITLAB_TOKEN", "gl",
-        rf"{_B}(?:glpat|gldt|glft|glsoat|glrt|glrtr|glcbt|glptt|glagent|glimt|glffct|gloas)-(?:t[0-9a-z]_)?[\w.-]{{16,}}",
+
+            rf"{_B}(?:glpat|gldt|glft|glsoat|glrt|glrtr|glcbt|glptt|glagent|glimt|glffct"
+            rf"|gloas)-(?:t[0-9a-z]_)?[\w.-]{{16,}}",
     ),
     _form("GITLAB_TOKEN", "GR1348941", r"GR1348941[\w-]{16,}"),
     _form("SLACK_WEBHOOK", "hooks.slack", r"hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/[\w/+-]{20,}"),
@@ -75,7 +77,7 @@ FORMS = (
     _form("TWILIO_KEY", "AC", rf"{_B}AC[0-9a-f]{{32}}{_E}"),
     _form("TWILIO_KEY", "SK", rf"{_B}SK[0-9a-f]{{32}}{_E}"),
     _form("TELEGRAM_TOKEN", ":AA", r"(?<!\d)\d{8,10}:AA[\w-]{32,33}"),
-    _form("TELEGRAM_TOKEN", ":", rf"(?<!\d)\d{{8,10}}:[A-Za-z][\w-]{{34}}(?![\w-])"),
+    _form("TELEGRAM_TOKEN", ":", r"(?<!\d)\d{8,10}:[A-Za-z][\w-]{34}(?![\w-])"),
     _form("API_KEY", "key-", rf"{_B}(?:pub)?key-[0-9a-f]{{32}}{_E}"),
     _form("API_KEY", "-us", rf"{_B}[0-9a-f]{{32}}-us\d{{1,2}}{_E}"),
     _form("API_KEY", "do", rf"{_B}do[opr]_v1_[0-9a-f]{{40,}}"),
@@ -125,7 +127,8 @@ FORMS = (
     _form("API_KEY", "discord", r"discord(?:app)?\.com/api/webhooks/\d{15,}/[\w-]{30,}"),
     _form("API_KEY", "webhook.office", r"webhook\.office\.com/webhookb2/[\w@/-]{40,}"),
     _form("API_KEY", ".", r"(?<![\w-])[MNO][A-Za-z\d_-]{23,25}\.[\w-]{6}\.[\w-]{27,38}(?![\w-])"),
-    _form("SSH_KEY", "AAAA", r"(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-\w+|sk-[\w.@-]+)\s+(?P<v>AAAA[A-Za-z0-9+/=]{40,})"),
+    _form("SSH_KEY", "AAAA",
+        r"(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-\w+|sk-[\w.@-]+)\s+(?P<v>AAAA[A-Za-z0-9+/=]{40,})"),
     _form("SSH_KEY", "AAAA", rf"{_B}AAAA[BCE]3NzaC[A-Za-z0-9+/=]{{30,}}|{_B}AAAAE2VjZHNh[A-Za-z0-9+/=]{{30,}}"),
 )  # fmt: skip
 
@@ -138,7 +141,8 @@ _KEY_TAIL = re.compile(
     r"(?:[A-Za-z0-9+/=]{16,}\s+)*[A-Za-z0-9+/=]{4,}\s*-----\s?END[ A-Z0-9]{0,40}PRIVATE KEY(?: BLOCK)?\s?-----"
 )
 _KEY_BODY = re.compile(
-    r"(?<![A-Za-z0-9+/])(?:MII[A-Za-z0-9+/]{2}[IB][A-Za-z0-9+/]{40,}|b3BlbnNzaC1rZXktdjE[A-Za-z0-9+/]{8,})[A-Za-z0-9+/=\s]*={0,2}"
+    r"(?<![A-Za-z0-9+/])(?:MII[A-Za-z0-9+/]{2}[IB][A-Za-z0-9+/]{40,}"
+    r"|b3BlbnNzaC1rZXktdjE[A-Za-z0-9+/]{8,})[A-Za-z0-9+/=\s]*={0,2}"
 )
 _PUTTY = re.compile(r"PuTTY-User-Key-File-\d:.*?(?:Private-MAC: ?[0-9a-f]+|\Z)", re.DOTALL)
 
