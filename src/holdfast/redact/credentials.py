@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from holdfast.redact.randomness import classes, entropy, is_basic, looks_random, mixed
 from holdfast.redact.spans import RANKS, Span
 
-_PASSWORD, _SECRET, _API_KEY = RANKS["PASSWORD"], RANKS["SECRET"], RANKS["API_KEY"]
+_PASSWORD, _SECRET = RANKS["PASSWORD"], RANKS["SECRET"]
 
 # A text without one of these words (in lower case) holds no credential that this module could tell.
 WORDS = (
-    "pass", "pwd", "pw", "secret", "token", "key", "credential", "auth", "bearer", "cookie", "sess", "signature",
-    "login", "kennwort", "contrase", "haslo", "hasło", "senha", "wachtwoord", "lösenord", "parola", "parool", "salasana",
-    "heslo", "pin", "mysql", "curl", "otp", "2fa", "cvv", "cvc", "psk", "salt", "ldap", "パスワード", "creds", "redis-cli",
-    "identified", "mariadb", "logged in", "mot de",
+    "pass", "pwd", "pw", "secret", "token", "key", "credential", "auth", "bearer", "cookie", "sess",
+    "signature", "login", "kennwort", "contrase", "haslo", "hasło", "senha", "wachtwoord", "lösenord",
+    "parola", "parool", "salasana", "heslo", "pin", "mysql", "curl", "otp", "2fa", "cvv", "cvc", "psk",
+    "salt", "ldap", "パスワード", "creds", "redis-cli", "identified", "mariadb", "logged in", "mot de",
 )  # fmt: skip
 _SIGNS = (":", "=", "->", " is ", " was ", " to ", " ist ", " est ", "',", '",')
 _STRONG = re.compile(
@@ -79,6 +79,7 @@ _AWS_SECRET = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/
 _URL = re.compile(
     r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{1,30}://(?P<user>[^\s/:@'\"<>?#]{0,100}):(?P<v>[^\s'\"<>]{1,200})@(?=[\w\[<.-])"
 )
+_VARIABLE = re.compile(r"\$|\{|<|%\(|\*+$")
 _URL_USER = re.compile(r"https?://(?P<v>[A-Za-z0-9_\-.~%]{20,200})(?::x-oauth-basic)?@(?=[\w\[<])")
 _HEADER = re.compile(
     r"""(?:authorization|proxy-authorization|x-[\w-]*(?:token|key|secret|auth)[\w-]*|api-key|private-token|job-token|set-cookie|cookie)
@@ -187,7 +188,7 @@ def _in_urls(text: str) -> Iterator[Span]:
         host = text.find("/", start, end)
         if host >= 0 and "@" in text[start:host]:  # the greedy match ran into an `@` of the path
             end = text.rindex("@", start, host)
-        if not _is_reference(text[start:end]):
+        if not _VARIABLE.match(text, start, end):
             yield Span(start, end, "PASSWORD", _PASSWORD)
     for match in _URL_USER.finditer(text):
         yield Span(*match.span("v"), "SECRET", _SECRET)

@@ -31,7 +31,7 @@ def find_in_copy(text: str, extra: Sequence[Recogniser] = ()) -> list[Span]:
     runs = [word for word in text.split() if len(word) >= tokens.SHORTEST]
     if runs:
         found += tokens.find_tokens(text, " ".join(runs))
-    if "-----" in text or "mii" in lower or "b3blb" in lower or "putty" in lower:
+    if "private key" in lower or "mii" in lower or "b3blb" in lower or "putty" in lower:
         found += tokens.find_private_keys(text, lower)
     found += credentials.find_credentials(text, lower, bool(runs))
     if "@" in text:

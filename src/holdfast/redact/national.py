@@ -246,20 +246,27 @@ def outline(text: str) -> str:
 
 def find_national_ids(text: str, lower: str, shape: str, parts: list[str]) -> Iterator[Span]:
     """Valid numbers of every kind above; `shape` is the outline of `text`, `parts` its words."""
-    for token in parts:
-        if "00" in token and len(token) > 8:
-            for kind in _BY_TOKEN.get(token.strip(".-/+"), ()):
-                yield from _matches(kind, text, lower)
-    if "0 0" in shape or "A 0" in shape or "0 A" in shape:
-        for gate, kind in _SPACED:
-            if gate in shape:
-                yield from _matches(kind, text, lower)
+    yield from _by_shape(text, lower, shape, parts)
     if not NUMBER.search(text):
         return
     before = "".join(f" {lower[max(0, match.start() - 48) : match.start()]}" for match in _GROUPS.finditer(text))
     words = set(_ANY_WORD.findall(before))
     for kind in dict.fromkeys(kind for word in words for kind in _BY_WORD[word]):
         yield from _matches(kind, text, lower)
+
+
+def _by_shape(text: str, lower: str, shape: str, parts: list[str]) -> Iterator[Span]:
+    for token in parts:
+        if "00" in token and len(token) > 8:
+            for piece in (token, *token.split("/")) if "/" in token else (token,):
+                for kind in _BY_TOKEN.get(piece.strip(".-/+"), ()):
+                    yield from _matches(kind, text, lower)
+    if "000-00-0000" in shape:
+        yield from _matches(KINDS[0], text, lower)
+    if "0 0" in shape or "A 0" in shape or "0 A" in shape:
+        for gate, kind in _SPACED:
+            if gate in shape:
+                yield from _matches(kind, text, lower)
 
 
 def _matches(kind: Kind, text: str, lower: str) -> Iterator[Span]:

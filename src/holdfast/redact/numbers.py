@@ -80,7 +80,7 @@ def _is_card(number: Number, first: int, last: int, total: int, lower: str) -> b
         return False
     start, end = number.spans[first][0], number.spans[last][1]
     named = _CARD_WORD.search(lower, max(0, start - 32), start) is not None
-    if total == 12 and not named and not _MAESTRO.match(digits):
+    if total == 12 and (not named and not _MAESTRO.match(digits) or _has_equal_neighbour(number, first, last)):
         return False
     if first < last:
         gaps = {gap.strip() or " " for gap in number.gaps[first:last]}
@@ -96,9 +96,18 @@ def _is_card(number: Number, first: int, last: int, total: int, lower: str) -> b
     text = number.text
     if first and number.gaps[first - 1] in ".," or text[end : end + 1] == "." and text[end + 1 : end + 2].isdigit():
         return False  # a decimal fraction
-    if digits[0] in "12" and total in (13, 16, 19) and _TIME_WORD.search(lower, max(0, start - 24), start):
+    if (digits[0] == "1" and total in (13, 16, 19) or digits[0] == "2" and total == 13) and _TIME_WORD.search(
+        lower, max(0, start - 24), start
+    ):
         return False  # milliseconds, microseconds or nanoseconds since 1970
     return not _inside_hex(text, start, end)
+
+
+def _has_equal_neighbour(number: Number, first: int, last: int) -> bool:
+    """Are these groups only a part of a row of groups of the same size?"""
+    sizes = {len(group) for group in number.groups[first : last + 1]}
+    around = number.groups[max(0, first - 1) : first] + number.groups[last + 1 : last + 2]
+    return len(sizes) == 1 and any(len(group) in sizes for group in around)
 
 
 def _inside_hex(text: str, start: int, end: int) -> bool:

@@ -35,7 +35,7 @@ _SHAPES = re.compile(
     r"[5-9]\d\d([ -])\d{3}\1\d{3}|[5-9]\d\d([ -])\d\d\2\d\d\2\d\d|[1-9]\d ?\d{3} \d\d \d\d"
     r"|[1-9]\d 9?\d{4}-\d{4}|1[38]00[ -]\d{3}[ -]\d{3}"
 )
-_TRUNK = re.compile(r"0\d{1,4}(?:[ .\-/]{1,3}\d{1,8}){1,5}")
+_TRUNK = re.compile(r"0[1-9]\d{0,3}(?:[ .\-/]{1,3}\d{1,8}){1,5}")
 _FOREIGN_WORD = re.compile(
     r"account|acct|iban|routing|invoice|order|ticket|case|ref|version|build|commit|\bid\b|\bpid\b|port|isbn"
     r"|serial|card|ssn|tax|passport|\blicen[cs]e"

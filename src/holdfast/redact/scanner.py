@@ -6,7 +6,7 @@ its own rules it runs the detectors of detect-secrets (those without entropy and
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -81,17 +81,17 @@ RULES = (
         "://",
         r"\b[a-z][a-z0-9+]+://[^\s/:@<>$\"'{}]+:(?P<v>[^\s/:@<>$\"'{}*]{3,})@[\w.-]+",
     ),
-    _rule("basic-header", "SECRET", "basic", r"(?i)authorization: basic (?P<v>[a-z0-9+/=]{12,})"),
-    _rule("bearer-header", "SECRET", "bearer", r"(?i)authorization: bearer (?P<v>[\w.~+/-]{16,})"),
+    _rule("basic-header", "SECRET", "basic", r"(?i:authorization: basic) (?P<v>(?=\S*[0-9A-Z])[A-Za-z0-9+/=]{12,})"),
+    _rule("bearer-header", "SECRET", "bearer", r"(?i:authorization: bearer) (?P<v>(?=\S*[0-9A-Z])[\w.~+/-]{16,})"),
     _rule(
         "assigned-password",
         "PASSWORD",
         "password passwd",
         r"""(?i)\b(password|passwd)["']?\s?[=:]\s?["']"""
-        r"""(?P<v>(?=[^"']*\d)[^\s"'<>${}]{6,})["']""",
+        r"""(?P<v>(?=[^"']*\d)[A-Za-z0-9][^\s"'<>${}()./:]{5,})["']""",
     ),
-    _rule("e-mail", "EMAIL", "@", r"\b[a-z][a-z0-9]+\.?[a-z0-9]+@[a-z0-9-]+\.(com|org|net|de|fr|internal)\b"),
-    _rule("us-ssn", "NATIONAL_ID", "-", r"(?<![\w.-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])"),
+    _rule("e-mail", "EMAIL", "@", r"\b(?!git@)[a-z][a-z0-9]+\.?[a-z0-9]+@[a-z0-9-]+\.(com|org|net|de|fr|internal)\b"),
+    _rule("us-ssn", "NATIONAL_ID", "-", r"(?<![\w.-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-]|\.\d)"),
 )
 _CARD = re.compile(
     r"(?<![\w.,-])(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|6011|65\d\d)([ -]?)\d{4}\1\d{4}\1\d{4}(?![\w.,-])"
@@ -102,8 +102,8 @@ _IBAN = re.compile(
     r"|SE)\d\d(?: ?[A-Z0-9]{4}){2,6}(?: ?[A-Z0-9]{1,3})?(?![\w])"
 )
 _IBAN_SIZES = {
-    "AT": 20, "BE": 16, "CH": 21, "DE": 22, "DK": 18, "ES": 24, "FI": 18, "FR": 27, "GB": 22, "IE": 22, "IT": 27, "NL": 18,
-    "NO": 15, "PL": 28, "PT": 25, "SE": 24,
+    "AT": 20, "BE": 16, "CH": 21, "DE": 22, "DK": 18, "ES": 24, "FI": 18, "FR": 27, "GB": 22, "IE": 22, "IT": 27,
+    "NL": 18, "NO": 15, "PL": 28, "PT": 25, "SE": 24,
 }  # fmt: skip
 # Detectors left out: those for entropy, keywords, public addresses and old Artifactory words flag prose.
 _LEFT_OUT = frozenset(
@@ -111,7 +111,7 @@ _LEFT_OUT = frozenset(
      "BasicAuthDetector", "CloudantDetector", "IbmCloudIamDetector", "IbmCosHmacDetector", "SoftlayerDetector")
 )  # fmt: skip
 _DETECTOR_WORDS = {
-    "AWSKeyDetector": ("akia", "abia", "acca", "asia", "a3t", "aws"), "AzureStorageKeyDetector": ("accountkey",),
+    "AWSKeyDetector": ("akia", "abia", "acca", "asia", "a3t"), "AzureStorageKeyDetector": ("accountkey",),
     "DiscordBotTokenDetector": (".",), "GitHubTokenDetector": ("gh",), "GitLabTokenDetector": ("gl", "gr1348941"),
     "JwtTokenDetector": ("eyj",), "MailchimpDetector": ("-us",), "NpmDetector": ("_authtoken",),
     "OpenAIDetector": ("t3blbkfj",), "PrivateKeyDetector": ("private key", "putty"), "PypiTokenDetector": ("pypi-",),
@@ -165,18 +165,17 @@ def _by_checksum(text: str) -> Iterator[tuple[str, str, str]]:
 
 def _by_detectors(text: str) -> Iterator[tuple[str, str, str]]:
     lower = text.lower()
-    for name, words, patterns in _detectors():
+    for name, words, analyze in _detectors():
         if any(word in lower for word in words):
-            for pattern in patterns:
-                for match in pattern.finditer(text):
-                    yield f"detect-secrets {name}", "SECRET", match.group()
+            for value in analyze(text):
+                yield f"detect-secrets {name}", "SECRET", value
 
 
 @cache
-def _detectors() -> tuple[tuple[str, tuple[str, ...], tuple[re.Pattern[str], ...]], ...]:
-    """The compiled expressions of detect-secrets' detectors, with the words that gate them."""
+def _detectors() -> tuple[tuple[str, tuple[str, ...], Callable[[str], Iterator[str]]], ...]:
+    """The detectors of detect-secrets, with the words that gate them."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
-    classes: Any = get_mapping_from_secret_type_to_class().values()
-    chosen = [kind for kind in classes if kind.__name__ not in _LEFT_OUT and hasattr(kind, "denylist")]
-    return tuple((k.__name__, _DETECTOR_WORDS.get(k.__name__, ("",)), tuple(k.denylist)) for k in chosen)
+    kinds: Any = get_mapping_from_secret_type_to_class().values()
+    chosen = [kind for kind in kinds if kind.__name__ not in _LEFT_OUT and hasattr(kind, "denylist")]
+    return tuple((k.__name__, _DETECTOR_WORDS.get(k.__name__, ("",)), k().analyze_string) for k in chosen)

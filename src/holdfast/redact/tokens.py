@@ -33,24 +33,23 @@ FORMS = (
     _form("JWT", "ey", rf"{_B}ey[JI][\w-]{{8,}}\.ey[JI][\w-]{{6,}}(?:\.[\w-]*)?"),
     _form("JWT", "ey", rf"{_B}eyJ[\w-]{{8,}}\.[\w-]*\.[\w-]{{8,}}\.[\w-]{{8,}}\.[\w-]{{8,}}"),
     *(
-        _form("AWS_KEY", prefix, rf"(?<![A-Z0-9]){prefix}[A-Z0-9]{{16}}(?![A-Z0-9])")
-        for prefix in ("AKIA", "ASIA", "ABIA", "ACCA", "AGPA", "AIDA", "AROA", "AIPA", "ANPA", "ANVA", "A3T[A-Z0-9]")
-        if "[" not in prefix
+        _form("AWS_KEY", prefix, prefix + r"[A-Z0-9]{16,}")
+        for prefix in ("AKIA", "ASIA", "ABIA", "ACCA", "AGPA", "AIDA", "AROA", "AIPA", "ANPA", "ANVA")
     ),
-    _form("AWS_KEY", "A3T", r"(?<![A-Z0-9])A3T[A-Z0-9][A-Z0-9]{16}(?![A-Z0-9])"),
+    _form("AWS_KEY", "A3T", r"A3T[A-Z0-9][A-Z0-9]{16,}"),
     _form("AWS_SECRET", "ABSK", rf"{_B}ABSK[A-Za-z0-9+/]{{100,}}={{0,2}}"),
     _form("AWS_SECRET", "amzn.mws.", rf"amzn\.mws\.{_HEX8}"),
     _form("GOOGLE_KEY", "AIza", r"AIza[\w-]{30,}"),
     _form("GOOGLE_KEY", "GOCSPX-", r"GOCSPX-[\w-]{20,}"),
     _form("GOOGLE_KEY", "ya29.", r"ya29\.[\w-]{20,}"),
     _form("GOOGLE_KEY", "1//0", rf"{_B}1//0[\w-]{{30,}}"),
-    _form("GITHUB_TOKEN", "gh", r"gh[pousr]_[A-Za-z0-9]{30,}"),
+    _form("GITHUB_TOKEN", "gh", r"gh[pousr]_\w{30,}"),
     _form("GITHUB_TOKEN", "github_pat_", r"github_pat_\w{20,}"),
     _form(
         "GITLAB_TOKEN", "gl",
 
-            rf"{_B}(?:glpat|gldt|glft|glsoat|glrt|glrtr|glcbt|glptt|glagent|glimt|glffct"
-            rf"|gloas)-(?:t[0-9a-z]_)?[\w.-]{{16,}}",
+            r"(?:glpat|gldt|glft|glsoat|glrt|glrtr|glcbt|glptt|glagent|glimt|glffct"
+            r"|gloas)-(?:t[0-9a-z]_)?[\w.-]{16,}",
     ),
     _form("GITLAB_TOKEN", "GR1348941", r"GR1348941[\w-]{16,}"),
     _form("SLACK_WEBHOOK", "hooks.slack", r"hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/[\w/+-]{20,}"),
@@ -61,6 +60,7 @@ FORMS = (
     _form("ANTHROPIC_KEY", "sk-ant-", r"sk-ant-[\w-]{20,}"),
     _form("OPENAI_KEY", "sk-", rf"{_B}sk-(?:proj|svcacct|admin|None|or-v1)-[\w-]{{20,}}"),
     _form("OPENAI_KEY", "sk-", rf"{_B}sk-(?=[A-Za-z-]*\d)[A-Za-z0-9][\w-]{{18,}}"),
+    _form("OPENAI_KEY", "T3BlbkFJ", r"sk-[\w-]*T3BlbkFJ[\w-]{10,}"),
     _form("AZURE_KEY", "=", r"(?i:AccountKey=)(?P<v>[A-Za-z0-9+/]{40,}={0,2})"),
     _form("AZURE_KEY", "=", r"(?i:SharedAccess(?:Key|Signature)=)(?P<v>[^\s;\"'<>]{20,})"),
     _form("AZURE_KEY", "sig=", r"[?&;]sig=(?P<v>[A-Za-z0-9%+/=_-]{20,})"),
@@ -74,16 +74,16 @@ FORMS = (
     _form("HF_TOKEN", "hf_", rf"{_B}hf_[A-Za-z0-9]{{28,}}"),
     _form("HF_TOKEN", "api_org_", r"api_org_[A-Za-z0-9]{28,}"),
     _form("SENDGRID_KEY", "SG.", rf"{_B}SG\.[\w-]{{16,}}\.[\w-]{{16,}}"),
-    _form("TWILIO_KEY", "AC", rf"{_B}AC[0-9a-f]{{32}}{_E}"),
-    _form("TWILIO_KEY", "SK", rf"{_B}SK[0-9a-f]{{32}}{_E}"),
+    _form("TWILIO_KEY", "AC", r"AC[a-z0-9]{32}"),
+    _form("TWILIO_KEY", "SK", r"SK[a-z0-9]{32}"),
     _form("TELEGRAM_TOKEN", ":AA", r"(?<!\d)\d{8,10}:AA[\w-]{32,33}"),
     _form("TELEGRAM_TOKEN", ":", r"(?<!\d)\d{8,10}:[A-Za-z][\w-]{34}(?![\w-])"),
     _form("API_KEY", "key-", rf"{_B}(?:pub)?key-[0-9a-f]{{32}}{_E}"),
-    _form("API_KEY", "-us", rf"{_B}[0-9a-f]{{32}}-us\d{{1,2}}{_E}"),
+    _form("API_KEY", "-us", r"[0-9a-z]{32}-us\d{1,2}"),
     _form("API_KEY", "do", rf"{_B}do[opr]_v1_[0-9a-f]{{40,}}"),
     _form("API_KEY", "hv", rf"{_B}hv[sbr]\.[\w-]{{20,}}"),
     _form("API_KEY", "shp", rf"{_B}shp(?:at|ca|pa|ss)_[0-9a-fA-F]{{32}}"),
-    _form("API_KEY", "sq0", rf"{_B}sq0(?:atp|csp|idp)-[\w-]{{20,}}"),
+    _form("API_KEY", "sq0", r"sq0(?:atp|csp|idp)-[\w\\-]{20,}"),
     _form("API_KEY", "EAAA", rf"{_B}EAAA[\w-]{{56,}}"),
     _form("API_KEY", "EAAC", rf"{_B}EAAC[A-Za-z0-9]{{20,}}"),
     _form("API_KEY", "lin_", rf"{_B}lin_(?:api|oauth)_[A-Za-z0-9]{{30,}}"),
@@ -126,17 +126,20 @@ FORMS = (
     _form("API_KEY", "fio-u-", r"fio-u-[\w=-]{40,}"),
     _form("API_KEY", "discord", r"discord(?:app)?\.com/api/webhooks/\d{15,}/[\w-]{30,}"),
     _form("API_KEY", "webhook.office", r"webhook\.office\.com/webhookb2/[\w@/-]{40,}"),
-    _form("API_KEY", ".", r"(?<![\w-])[MNO][A-Za-z\d_-]{23,25}\.[\w-]{6}\.[\w-]{27,38}(?![\w-])"),
+    _form("API_KEY", ".", r"[MNO][A-Za-z\d_-]{23,25}\.[\w-]{6}\.[\w-]{27,38}"),
     _form("SSH_KEY", "AAAA",
         r"(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-\w+|sk-[\w.@-]+)\s+(?P<v>AAAA[A-Za-z0-9+/=]{40,})"),
     _form("SSH_KEY", "AAAA", rf"{_B}AAAA[BCE]3NzaC[A-Za-z0-9+/=]{{30,}}|{_B}AAAAE2VjZHNh[A-Za-z0-9+/=]{{30,}}"),
 )  # fmt: skip
 
 _KEY_BLOCK = re.compile(
-    r"-----\s?BEGIN[ A-Z0-9]{0,40}(?:PRIVATE KEY|OPENSSH PRIVATE KEY)(?: BLOCK)?\s?-----"
-    r"(?:.*?-----\s?END[ A-Z0-9]{0,40}(?:PRIVATE KEY)(?: BLOCK)?\s?-----|(?:[A-Za-z0-9+/=\s\\:,.-]|\\n)*)",
+    r"-----\s?BEGIN[ A-Z0-9]{0,40}PRIVATE KEY(?: BLOCK)?(?:\s?-----)?"
+    r"(?:.*?-----\s?END[ A-Z0-9]{0,40}PRIVATE KEY(?: BLOCK)?\s?-----"
+    r"|(?:\s|\\n)*(?:[A-Z][A-Za-z-]{2,12}:[^\n]*\s+)*(?:[A-Za-z0-9+/=]{4,}(?:\s|\\n)*)?"
+    r"(?:(?:[A-Za-z0-9+/=]{16,}|[A-Za-z0-9+/]+=)(?:\s|\\n)*)*(?:[A-Za-z0-9+/]{1,64}\Z)?)",
     re.DOTALL,
 )
+_KEY_NAME = re.compile(r"BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?")
 _KEY_TAIL = re.compile(
     r"(?:[A-Za-z0-9+/=]{16,}\s+)*[A-Za-z0-9+/=]{4,}\s*-----\s?END[ A-Z0-9]{0,40}PRIVATE KEY(?: BLOCK)?\s?-----"
 )
@@ -161,7 +164,7 @@ def find_private_keys(text: str, lower: str) -> Iterator[Span]:
     rank = RANKS["PRIVATE_KEY"]
     patterns: list[re.Pattern[str]] = []
     if "private key" in lower:
-        patterns += (_KEY_BLOCK, _KEY_TAIL)
+        patterns += (_KEY_BLOCK, _KEY_TAIL, _KEY_NAME)
     if "mii" in lower or "b3blbnnzac1rzxktdje" in lower:
         patterns.append(_KEY_BODY)
     if "putty-user-key-file" in lower:

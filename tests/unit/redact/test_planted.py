@@ -28,7 +28,9 @@ def survives(secret: str, masked: str) -> bool:
     """Is the secret, or a telling half of it, still there once disguises are undone?"""
     shown = make_shadow(masked).text.replace(" ", "")
     plain = make_shadow(secret).text.replace(" ", "")
-    return plain in shown or len(plain) > 19 and (plain[: len(plain) // 2] in shown or plain[len(plain) // 2 :] in shown)
+    return (
+        plain in shown or len(plain) > 19 and (plain[: len(plain) // 2] in shown or plain[len(plain) // 2 :] in shown)
+    )
 
 
 @SETTINGS
@@ -73,10 +75,14 @@ def test_offsets_stay_within_the_text_and_what_is_outside_of_them_is_untouched(r
     spans = redactor.find(text)
     assert all(0 <= s.start < s.end <= len(text) for s in spans)
     assert all(a.end <= b.start for a, b in zip(spans, spans[1:], strict=False))
-    outside = "".join(text[a:b] for a, b in zip([0, *(s.end for s in spans)], [*(s.start for s in spans), len(text)], strict=True))
+    outside = "".join(
+        text[a:b] for a, b in zip([0, *(s.end for s in spans)], [*(s.start for s in spans), len(text)], strict=True)
+    )
     shadow = make_shadow(text)
     assert len(outside) <= len(text)
-    assert not text or all(0 <= a < b <= len(text) for a, b in (shadow.locate(i, i + 1) for i in range(len(shadow.text))))
+    assert not text or all(
+        0 <= a < b <= len(text) for a, b in (shadow.locate(i, i + 1) for i in range(len(shadow.text)))
+    )
 
 
 NEAR_MISSES = (
