@@ -30,7 +30,7 @@ _NAMED = re.compile(
 )
 # What may stand between the word and its value: the rest of a longer name, quotes, the sign, quotes.
 _ASSIGNED = re.compile(
-    r"""(?P<tail>[\w.-]{0,30})["'`*)\]]{0,3}[ \t]{0,3}
+    r"""(?P<tail>[\w-]{0,30})["'`*)\]]{0,3}[ \t]{0,3}
     (?P<sign>:=|=>|->|===?|[:=]|\b(?:is|was|to|ist|est)\b:?|(?<=["']),)[ \t]{0,3}\n?[ \t]{0,8}
     (?P<open>["'`]?)(?P<value>(?:(?<=")[^"\n]{1,400}(?=")|(?<=')[^'\n]{1,400}(?=')|(?<=`)[^`\n]{1,400}(?=`)|[^\s"'`,;<>(){}\[\]|]{1,400}))""",
     re.VERBOSE,

@@ -28,7 +28,7 @@ def find_in_copy(text: str, extra: Sequence[Recogniser] = ()) -> list[Span]:
     found: list[Span] = []
     for recognise in extra:
         found += recognise(text, lower)
-    runs = [word for word in text.split() if len(word) >= tokens.SHORTEST]
+    runs = [word for word in text.split() if len(word) >= tokens.SHORTEST and not tokens.HARMLESS.fullmatch(word)]
     if runs:
         found += tokens.find_tokens(text, " ".join(runs))
     if "private key" in lower or "mii" in lower or "b3blb" in lower or "putty" in lower:
@@ -56,17 +56,19 @@ def _find_numbers(text: str, lower: str) -> Iterator[Span]:
     shape = national.outline(text)
     if "00" not in shape:
         return
-    parts = shape.split()
-    yield from national.find_national_ids(text, lower, shape, parts)
-    if any(part.startswith(("AA00", "AA-00")) for part in parts):
-        yield from numbers.find_ibans(text)
-    if not national.NUMBER.search(text):
-        return
-    if numbers.LONG_CLUSTER.search(text):
-        for cluster in numbers.find_clusters(text):
-            yield from numbers.find_cards(cluster, lower)
-    if "000000000" in shape or "0000-0000-0" in shape or "000 000 000" in shape:
-        yield from numbers.find_routing_numbers(text, lower)
-    yield from numbers.find_accounts(text, lower)
-    if phones.CLUSTER.search(text):
+    parts = [part for part in shape.split() if "00" in part]
+    yield from national.find_by_shape(text, lower, shape, parts)
+    for part in parts:
+        if part.startswith(("AA00", "AA-00")):
+            yield from numbers.find_ibans(text)
+            break
+    for cluster in numbers.find_clusters(text):
+        yield from numbers.find_cards(cluster, lower)
+    if numbers.CLUSTER.search(text):
+        yield from national.find_by_word(text, lower)
+        if "000000000" in shape or "0000-0000-0" in shape or "000 000 000" in shape:
+            yield from numbers.find_routing_numbers(text, lower)
+        yield from numbers.find_accounts(text, lower)
         yield from phones.find_phones(text, lower)
+    elif national.LETTERED.search(text):
+        yield from national.find_by_word(text, lower)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from holdfast.redact import identity
 from holdfast.redact.checks import luhn, mod11_10, verhoeff
 from holdfast.redact.spans import RANKS, Span
+from holdfast.redact.words import one_of
 
 
 class Kind(NamedTuple):
@@ -47,7 +48,7 @@ def _kind(
 _SSN = ("ssn", "social", "itin", "ss#", "ss #", *_TAX, *_ID)
 KINDS = (
     _kind("US", r"\d{3}-\d\d-\d{4}", identity.is_ssn, shapes=("000-00-0000",)),
-    _kind("US", r"\d{3}[ .\-_/]?\d\d[ .\-_/]?\d{4}", identity.is_ssn, _SSN),
+    _kind("US", r"\d{3}[ .\-_/]?\d\d[ .\-_/]?\d{4}", identity.varied, _SSN),
     _kind("US", r"\d\d-\d{7}", identity.varied, ("ein ", "ein:", "employer", "fein", "tax")),
     _kind("US", r"[A-Z]?\d{8,9}", identity.varied, ("passport",)),
     _kind(
@@ -211,27 +212,14 @@ for _known in BY_SHAPE:
         if " " not in _shape:
             _BY_TOKEN[_shape] = (*_BY_TOKEN.get(_shape, ()), _known)
 _SPACED = tuple((shape, kind) for kind in BY_SHAPE for shape in kind.shapes if " " in shape)
-
-
-def _one_of(words: set[str]) -> re.Pattern[str]:
-    """Any of the words, grouped by first letter, so that most places of a text are passed with one comparison."""
-    by_letter: dict[str, list[str]] = {}
-    for word in sorted(words):
-        by_letter.setdefault(word[0], []).append(re.escape(word[1:]))
-    firsts = "".join(re.escape(letter) for letter in by_letter)
-    return re.compile(
-        f"(?=[{firsts}])(?:" + "|".join(f"{re.escape(a)}(?:{'|'.join(b)})" for a, b in by_letter.items()) + ")"
-    )
-
-
 _ALL_WORDS = {word for kind in BY_WORD for word in kind.words}
-_ANY_WORD = _one_of(_ALL_WORDS)
+_ANY_WORD = one_of(_ALL_WORDS)
 # A word may hide behind a shorter one that it begins with: both call the kinds of either.
 _BY_WORD = {
     word: tuple(kind for kind in BY_WORD if any(own.startswith(word) for own in kind.words)) for word in _ALL_WORDS
 }
 _GROUPS = re.compile(r"(?<![\d.:])\d[\d .\-/]{4,}")
-NUMBER = re.compile(r"\d(?:[ .\-/]{0,2}\d){5}")
+LETTERED = re.compile(r"(?<![\w-])[A-Za-z]{1,3}[ -]?\d\d[ -]?\d\d[ -]?\d\d")  # AB123456: passports, licences
 _OUTLINE = {
     code: "0" if chr(code).isdigit() else "A" if chr(code).isalpha() else " "
     for code in range(128)
@@ -244,20 +232,10 @@ def outline(text: str) -> str:
     return text.translate(_OUTLINE) + "\n"
 
 
-def find_national_ids(text: str, lower: str, shape: str, parts: list[str]) -> Iterator[Span]:
-    """Valid numbers of every kind above; `shape` is the outline of `text`, `parts` its words."""
-    yield from _by_shape(text, lower, shape, parts)
-    if not NUMBER.search(text):
-        return
-    before = "".join(f" {lower[max(0, match.start() - 48) : match.start()]}" for match in _GROUPS.finditer(text))
-    words = set(_ANY_WORD.findall(before))
-    for kind in dict.fromkeys(kind for word in words for kind in _BY_WORD[word]):
-        yield from _matches(kind, text, lower)
-
-
-def _by_shape(text: str, lower: str, shape: str, parts: list[str]) -> Iterator[Span]:
+def find_by_shape(text: str, lower: str, shape: str, parts: list[str]) -> Iterator[Span]:
+    """Numbers that their form and check digits tell; `shape` is the outline of `text`, `parts` its words with digits."""
     for token in parts:
-        if "00" in token and len(token) > 8:
+        if len(token) > 8:
             for piece in (token, *token.split("/")) if "/" in token else (token,):
                 for kind in _BY_TOKEN.get(piece.strip(".-/+"), ()):
                     yield from _matches(kind, text, lower)
@@ -267,6 +245,14 @@ def _by_shape(text: str, lower: str, shape: str, parts: list[str]) -> Iterator[S
         for gate, kind in _SPACED:
             if gate in shape:
                 yield from _matches(kind, text, lower)
+
+
+def find_by_word(text: str, lower: str) -> Iterator[Span]:
+    """Numbers with a weak checksum or none, behind a word that names them."""
+    before = "".join(f" {lower[max(0, match.start() - 48) : match.start()]}" for match in _GROUPS.finditer(text))
+    words = set(_ANY_WORD.findall(before))
+    for kind in dict.fromkeys(kind for word in words for kind in _BY_WORD[word]):
+        yield from _matches(kind, text, lower)
 
 
 def _matches(kind: Kind, text: str, lower: str) -> Iterator[Span]:

@@ -30,6 +30,7 @@ _MAC = re.compile(
     r"|(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4})"
     r"(?![0-9A-Fa-f]|[:-][0-9A-Fa-f]{2}(?![0-9A-Fa-f]))"
 )
+_MAC_PART = re.compile(r"-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-|\.[0-9A-Fa-f]{4}\.")
 _PRIVATE_TOP = (
     r"internal|intern|local|localdomain|lan|corp|intra|intranet|private|home|arpa|cluster|svc|onion|test|example"
     r"|invalid|consul|prod|stage|staging|ad|dmz|mgmt"
@@ -93,7 +94,7 @@ def find_addresses(text: str, lower: str) -> Iterator[Span]:
         for match in _IPV6.finditer(text):
             if _is_ipv6(match.group()):
                 yield Span(match.start(), match.end(), "IP", rank)
-    if text.count(":") > 4 or text.count("-") > 4 or text.count(".") > 1:
+    if text.count(":") > 4 or _MAC_PART.search(text):
         for match in _MAC.finditer(text):
             plain = re.sub(r"[:.-]", "", match.group()).lower()
             if len(set(plain)) > 1:

@@ -5,25 +5,30 @@ from collections.abc import Iterator
 
 from holdfast.redact.checks import IBAN_LENGTHS, iban, luhn, routing_number
 from holdfast.redact.spans import RANKS, Span
+from holdfast.redact.words import one_of
 
+# Six digits that stand by themselves and are no date: without them there is no phone, account or tax number.
+CLUSTER = re.compile(
+    r"(?<![A-Za-z0-9.])(?<![0-9A-Za-z]-)(?!(?:19|20)\d\d-[01]\d-[0-3]\d(?!\d))\d(?:[ .\-/()\t_]{0,3}\d){5}"
+)
 # Twelve digits with little between them: a text without such a cluster holds no card.
-LONG_CLUSTER = re.compile(r"\d(?:[ \t.\-/()_,:\n]{0,3}\d){11}")
+LONG_CLUSTER = re.compile(r"\d(?:[ \t.\-/()_,:\n]{0,3}\d){11,}")
 _ROUTING = re.compile(r"(?<![\dA-Za-z])\d{4}([ -]?)\d{4}\1\d(?![\dA-Za-z])|(?<!\d)\d{3}([ -])\d{3}\2\d{3}(?!\d)")
 _GROUP = re.compile(r"\d+")
-_GAP = re.compile(r"[ \t.\-/()_,:]{1,3}|\n")
-_CARD_WORD = re.compile(
-    r"card|visa|amex|maestro|mastercard|discover|\bpan\b|credit|debit|cc[ _-]?(?:num|no|#)|karte|carte"
-    r"|tarjeta|carta|karta|kaart|kort|cartão"
-)
-_TIME_WORD = re.compile(
-    r"time|stamp|epoch|\bts\b|_ts|millis|nanos|\bms\b|unix|since|until|expires?|created|updated|_at\b|date"
-    r"|\bat\b|offset|seq|trace|span"
-)
+_CARD_WORD = one_of(
+    ("card", "pay", "refund", "charge", "visa", "amex", "maestro", "mastercard", "discover", " pan ", "credit", "debit", "cc num",
+     "cc_num", "cc-num", "cc #", "cc no", "karte", "carte", "tarjeta", "carta", "karta", "kaart", "kort", "cartão")
+)  # fmt: skip
+_TIME_WORD = one_of(
+    ("time", "stamp", "epoch", " ts", "_ts", "millis", "nanos", " ms", "unix", "since", "until", "expire", "created", "updated",
+     "_at", "date", " at ", "offset", "seq", "trace", "span")
+)  # fmt: skip
 _CARD_SHAPES = re.compile(
     r"4,4,4,[1-7]|4,4,4,4,[1-3]|4,6,[45]|6,6,[1-7]|4,4,4|(?:1,){11,18}1|(?:2,){5,8}[12]|(?:3,){3,5}[1-3]"
     r"|(?:5,){2,3}[1-5]|6,(?:7|9|10|13)|8,8|4,(?:8|12)"
 )
-_MAESTRO = re.compile(r"5[06-8]|6")
+_MAESTRO = re.compile(r"5[06-8]|6|0604")
+_UNIT = re.compile(r"\s?(?:bytes?|[kmgt]?i?b\b|rows?|items|requests|ms|ns|us\b|µs)")
 _ROUTING_WORD = re.compile(r"rout|\baba\b|\brtn\b|transit|fedwire|\bach\b|wire")
 _ACCOUNT_WORD = re.compile(
     r"(?:account|acct|a/c|konto|kontonummer|compte|cuenta|conto|rekening|conta|konto nr|depot|iban|bban"
@@ -47,15 +52,11 @@ class Number:
 
 
 def find_clusters(text: str) -> list[Number]:
-    """Digit groups of `text`, those with at most three separator characters between them together."""
-    clusters: list[list[tuple[int, int]]] = []
-    for match in _GROUP.finditer(text):
-        span = match.span()
-        if clusters and _GAP.fullmatch(text, clusters[-1][-1][1], span[0]):
-            clusters[-1].append(span)
-        else:
-            clusters.append([span])
-    return [Number(text, spans) for spans in clusters]
+    """Rows of twelve digits and more with little between them."""
+    return [
+        Number(text, [group.span() for group in _GROUP.finditer(text, *row.span())])
+        for row in LONG_CLUSTER.finditer(text)
+    ]
 
 
 def find_cards(number: Number, lower: str) -> Iterator[Span]:
@@ -79,7 +80,9 @@ def _is_card(number: Number, first: int, last: int, total: int, lower: str) -> b
     if not luhn(digits) or len(set(digits)) == 1:
         return False
     start, end = number.spans[first][0], number.spans[last][1]
-    named = _CARD_WORD.search(lower, max(0, start - 32), start) is not None
+    named = _CARD_WORD.search(f" {lower[max(0, start - 32) : start]}") is not None
+    if not named and _UNIT.match(lower, end):
+        return False
     if total == 12 and (not named and not _MAESTRO.match(digits) or _has_equal_neighbour(number, first, last)):
         return False
     if first < last:

@@ -4,20 +4,19 @@ import re
 from collections.abc import Iterator
 
 from holdfast.redact.spans import RANKS, Span
+from holdfast.redact.words import one_of
 
-CLUSTER = re.compile(r"\d(?:[ .\-/()\t]{0,3}\d){6}")  # a text without seven digits like that holds no phone number
 _CANDIDATE = re.compile(
     r"(?<![\w.,$€£=&/-])(?<!\d )[+(]{0,2}\d[\d .\-/()\t]{5,28}\d(?:\s?(?:x|ext\.?|extension|#"
     r"|durchwahl)\s?\d{1,6})?(?![\w]|[.,:]\d|-[A-Za-z])",
     re.IGNORECASE,
 )
 _GLUED = re.compile(r"(?<![\d.])\+\d[\d .\-/()]{6,24}\d(?!\d)")
-_WORD = re.compile(
-    r"phone|\btel\b|tel[.:]|mobile|\bcell|\bcall|fax|contact|\bsms\b|whatsapp|dial|hotline|\bring\b|pager"
-    r"|\bmob\b|telef|télé|"
-    r"m[óo]vil|handy|mobil|gsm|celular|cellulare|rufnummer|\bphn|reach|电话|電話|携帯|komórk|puhelin|numéro"
-    r"|number is|text me|page "
-)
+_WORD = one_of(
+    ("phone", " tel", "(tel", "tel:", "tel.", "mobile", " cell", "call", "fax", "contact", " sms", "whatsapp", "dial", "hotline",
+     " ring ", "pager", " mob ", "telef", "télé", "móvil", "movil", "handy", "mobil", "gsm", "celular", "rufnummer", " phn",
+     "reach", "电话", "電話", "携帯", "komórk", "puhelin", "numéro", "number is", "text me", "page ")
+)  # fmt: skip
 _COUNTRY = re.compile(
     r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|2[1-689]\d|3[578]\d|42\d|50\d|59\d|67\d|68\d"
     r"|69\d|8[057]\d|88\d|9[679]\d"
@@ -36,10 +35,10 @@ _SHAPES = re.compile(
     r"|[1-9]\d 9?\d{4}-\d{4}|1[38]00[ -]\d{3}[ -]\d{3}"
 )
 _TRUNK = re.compile(r"0[1-9]\d{0,3}(?:[ .\-/]{1,3}\d{1,8}){1,5}")
-_FOREIGN_WORD = re.compile(
-    r"account|acct|iban|routing|invoice|order|ticket|case|ref|version|build|commit|\bid\b|\bpid\b|port|isbn"
-    r"|serial|card|ssn|tax|passport|\blicen[cs]e"
-)
+_FOREIGN_WORD = one_of(
+    ("account", "acct", "iban", "routing", "invoice", "order", "ticket", "case", "ref", "version", "build", "commit", " id ",
+     " id:", " pid", "port", "isbn", "serial", "card", "ssn", "tax", "passport", "licen")
+)  # fmt: skip
 
 
 def find_phones(text: str, lower: str) -> Iterator[Span]:
@@ -78,10 +77,10 @@ def _is_phone(raw: str, lower: str, start: int, end: int) -> bool:
     if number[0] == "+" or number.startswith("(+"):
         return _is_international(number)
     separated = size < len(number)
-    before = max(0, start - 40)
+    before = max(0, start - 64)
     if not separated:
-        called = _WORD.search(lower, before, start) is not None and size <= 15
-        return called and not _FOREIGN_WORD.search(lower, max(0, start - 14), start)
+        called = _WORD.search(f" {lower[before:start]}") is not None and size <= 15
+        return called and not _FOREIGN_WORD.search(f" {lower[max(0, start - 14) : start]}")
     if re.search(r"\d\.\d", number) and number.count(".") == 1 and not re.search(r"[ \-/(]", number):
         return False
     if number.startswith("00") and size >= 10 and _COUNTRY.match(digits[2:]):
@@ -94,8 +93,10 @@ def _is_phone(raw: str, lower: str, start: int, end: int) -> bool:
     if _TRUNK.fullmatch(number.replace("(", "").replace(")", "")) and 9 <= size <= 12:
         return True
     if _SHAPES.fullmatch(number):
-        return not _FOREIGN_WORD.search(lower, max(0, start - 14), start)
-    return _WORD.search(lower, before, start) is not None and not _FOREIGN_WORD.search(lower, max(0, start - 14), start)
+        return not _FOREIGN_WORD.search(f" {lower[max(0, start - 14) : start]}")
+    return _WORD.search(f" {lower[before:start]}") is not None and not _FOREIGN_WORD.search(
+        f" {lower[max(0, start - 14) : start]}"
+    )
 
 
 def _is_international(number: str) -> bool:

@@ -11,6 +11,11 @@ from holdfast.redact.spans import RANKS, Span
 
 # Every form below holds a word of this many characters; a text without one is not looked at further.
 SHORTEST = 16
+# Long words that are no secret: UUIDs, times, digests that say so, words joined by dashes.
+HARMLESS = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}[,;.)]?|\d{4}-\d\d-\d\d[T_]\d\d:\d\d(?::\d\d)?[\d.,:+Z]*|sha\d+:[0-9a-f]+[,;.)]?"
+    r"|[A-Za-z][a-z]*(?:[-/][a-z]+)*[,;:.)]?"
+)
 
 
 class Form(NamedTuple):
@@ -52,7 +57,7 @@ FORMS = (
             r"|gloas)-(?:t[0-9a-z]_)?[\w.-]{16,}",
     ),
     _form("GITLAB_TOKEN", "GR1348941", r"GR1348941[\w-]{16,}"),
-    _form("SLACK_WEBHOOK", "hooks.slack", r"hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/[\w/+-]{20,}"),
+    _form("SLACK_WEBHOOK", "hooks.slack", r"(?:https?://)?hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/[\w/+-]{20,}"),
     _form("SLACK_TOKEN", "xox", r"xox[abceoprs](?:\.xox[bp])?-[0-9A-Za-z-]{8,}"),
     _form("SLACK_TOKEN", "xapp-", r"xapp-\d-[0-9A-Za-z-]{10,}"),
     _form("STRIPE_KEY", "k_", rf"{_B}(?:sk|rk|pk)_(?:live|test|prod)_[0-9A-Za-z]{{10,}}"),
