@@ -1,16 +1,28 @@
 """A labelled corpus for `bench/redact.py`: sentences of operations work with values that Faker makes for a locale.
 
-The engine was developed with en_US and de_DE alone; HELD_OUT are the locales that its figures are taken from.
+The engine was developed with DEVELOPMENT, gaps were then found with VALIDATION; figures are taken from HELD_OUT.
 """
 
 import random
 import re
+import string
 from typing import Any, NamedTuple
 
 from faker import Faker
 
 DEVELOPMENT = ("en_US", "de_DE")
-HELD_OUT = ("fr_FR", "it_IT", "pl_PL", "es_ES", "nl_NL", "sv_SE", "en_GB", "en_AU", "pt_BR", "ja_JP", "en_CA", "da_DK", "fi_FI", "pt_PT", "en_IN")
+# Looked at once (recall 0.9919 for the first two lines, 0.9813 for the others; precision 1.0 both times) and then used
+# to find gaps: not held out any more.
+VALIDATION = (
+    "fr_FR", "it_IT", "pl_PL", "es_ES", "nl_NL", "sv_SE", "en_GB", "en_AU", "pt_BR", "ja_JP", "en_CA", "da_DK", "fi_FI",
+    "pt_PT", "en_IN",
+    "cs_CZ", "hu_HU", "ro_RO", "tr_TR", "ko_KR", "fr_CA", "es_MX", "de_AT", "no_NO", "hr_HR", "sk_SK", "en_NZ", "en_IE",
+    "es_AR", "nl_BE", "de_CH", "bg_BG", "el_GR", "sl_SI", "lt_LT", "et_EE", "zh_TW",
+)  # fmt: skip
+HELD_OUT = (
+    "lv_LV", "uk_UA", "ru_RU", "zh_CN", "he_IL", "es_CO", "es_CL", "fr_CH", "id_ID", "th_TH", "vi_VN", "en_PH", "hi_IN",
+    "az_AZ", "es_CA", "it_CH", "ka_GE", "sq_AL", "en_KE", "fil_PH",
+)  # fmt: skip
 
 
 class Labelled(NamedTuple):
@@ -56,19 +68,28 @@ def _password(r: random.Random) -> str:
     return "".join(r.choice("abcdefghkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789_!") for _ in range(12)) + "7x"
 
 
-def _letters(r: random.Random, size: int, alphabet: str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") -> str:
+def _letters(r: random.Random, size: int, alphabet: str = string.ascii_letters + string.digits) -> str:
     return "".join(r.choice(alphabet) for _ in range(size))
+
+
+def _host(fake: Any, r: random.Random) -> str:
+    word = re.sub(r"[^a-z]", "", fake.word().lower()) or "node"
+    top = r.choice(("prod.internal", "corp", "dc1.local", "example.com", "lab.lan"))
+    return f"{word}-{r.randint(1, 40)}.{top}"
 
 
 def _value(maker: str, fake: Any, r: random.Random) -> str:
     makers = {
-        "phone": fake.phone_number, "email": fake.email, "card": fake.credit_card_number, "iban": fake.iban, "ssn": fake.ssn,
-        "mac": fake.mac_address, "ip6": fake.ipv6, "ip": lambda: fake.ipv4_private() if r.random() < 0.5 else fake.ipv4_public(),
-        "host": lambda: f"{fake.word().encode('ascii', 'ignore').decode() or 'node'}-{r.randint(1, 40)}.{r.choice(('prod.internal', 'corp', 'dc1.local', 'example.com', 'lab.lan'))}".lower(),
+        "phone": fake.phone_number, "email": fake.email, "card": fake.credit_card_number, "iban": fake.iban,
+        "ssn": fake.ssn,
+        "mac": fake.mac_address, "ip6": fake.ipv6,
+        "ip": lambda: fake.ipv4_private() if r.random() < 0.5 else fake.ipv4_public(),
+        "host": lambda: _host(fake, r),
         "account": lambda: str(r.randint(10**8, 10**12)), "password": lambda: _password(r),
         "aws": lambda: "AKIA" + _letters(r, 16, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"), "github": lambda: "ghp_" + _letters(r, 36),
         "jwt": lambda: f"eyJ{_letters(r, 30)}.eyJ{_letters(r, 60)}.{_letters(r, 43)}",
-        "slack": lambda: f"https://hooks.slack.com/services/T{_letters(r, 8)}/B{_letters(r, 8)}/{_letters(r, 24)}",
+        "slack": lambda: f"https://hooks.slack.com/services/T{_letters(r, 8)}/B{_letters(r, 8)}/"
+        + _letters(r, 24),
         "time": lambda: fake.iso8601(), "n": lambda: str(r.randint(1, 99)), "ms": lambda: str(r.randint(1, 9000)),
         "version": lambda: f"{r.randint(0, 9)}.{r.randint(0, 20)}.{r.randint(0, 99)}", "uuid": lambda: fake.uuid4(),
         "order": lambda: str(r.randint(10**5, 10**8)), "pid": lambda: str(r.randint(100, 99999)),

@@ -1,9 +1,9 @@
 """Redaction: rows a second, recall and precision on held-out locales, beside Presidio when that is installed.
 
-    PYTHONPATH=src python bench/redact.py [--locales held-out|development] [--rows 6000] [--misses]
+    PYTHONPATH=src python bench/redact.py [--locales held-out|validation|development] [--rows 6000] [--misses]
 
 Prints one JSON line. A label counts as found when all its letters and digits are masked; a mask is right when it
-touches a label. `structured` is everything but the few secrets that only Faker's own noise makes.
+touches a label.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from labelled import DEVELOPMENT, HELD_OUT, Labelled, make_corpus  # noqa: E402
+from labelled import DEVELOPMENT, HELD_OUT, VALIDATION, Labelled, make_corpus  # noqa: E402
 
 from holdfast.core.config import RedactConfig  # noqa: E402
 from holdfast.core.records import Example, Message  # noqa: E402
@@ -91,12 +91,12 @@ def presidio() -> Callable[[str], Spans] | None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--locales", choices=("held-out", "development"), default="held-out")
+    parser.add_argument("--locales", choices=("held-out", "validation", "development"), default="held-out")
     parser.add_argument("--rows", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--misses", action="store_true", help="print what was missed or masked wrongly on stderr")
     options = parser.parse_args()
-    locales = HELD_OUT if options.locales == "held-out" else DEVELOPMENT
+    locales = {"held-out": HELD_OUT, "validation": VALIDATION, "development": DEVELOPMENT}[options.locales]
     corpus = make_corpus(locales, options.rows, options.seed)
     texts = [row.text for _, row in corpus]
     examples = [Example(messages=(Message(role="user", content=t),), source=f"x:{n}") for n, t in enumerate(texts)]

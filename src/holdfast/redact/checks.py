@@ -13,6 +13,7 @@ IBAN_LENGTHS = {
     "ST": 25, "SV": 28, "TD": 27, "TG": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
     "YE": 30,
 }  # fmt: skip
+_NO_DIGITS = {code: None for code in range(128) if not 48 <= code <= 57}
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _VERHOEFF_STEP = (
     "0123456789", "1234067895", "2340178956", "3401289567", "4012395678",
@@ -21,6 +22,11 @@ _VERHOEFF_STEP = (
 _VERHOEFF_PLACE = (
     "0123456789", "1576283094", "5803796142", "8916043527", "9453126870", "4286573901", "2793806415", "7046913258",
 )  # fmt: skip
+
+
+def digits_of(text: str) -> str:
+    """The digits of an ASCII text."""
+    return text.translate(_NO_DIGITS)
 
 
 def luhn(digits: str) -> bool:

@@ -1,5 +1,6 @@
 """One pass over a text: cheap questions first, then only the recognisers that could have something to say."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from holdfast.redact import credentials, national, network, numbers, phones, tokens
@@ -7,6 +8,11 @@ from holdfast.redact.shadow import make_shadow
 from holdfast.redact.spans import RANKS, Span
 
 Recogniser = Callable[[str, str], Iterable[Span]]
+# UUIDs and times are full of digits, and no number that is looked for.
+_NO_NUMBER = re.compile(
+    r"(?<![0-9A-Za-z-])(?:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}(?![0-9A-Za-z-])"
+    r"|(?:19|20)\d\d-[01]\d-[0-3]\d[T _][0-2]\d:[0-5]\d(?::[0-6]\d(?:[.,]\d{1,9})?)?(?!\d))"
+)
 _LOWER = {code: code + 32 for code in range(65, 91)}
 
 
@@ -53,6 +59,8 @@ def _without_url_users(emails: Iterable[Span], found: list[Span]) -> Iterator[Sp
 
 
 def _find_numbers(text: str, lower: str) -> Iterator[Span]:
+    if text.count("-") > 1:
+        text = _NO_NUMBER.sub(_blank, text)
     shape = national.outline(text)
     if "00" not in shape:
         return
@@ -70,5 +78,11 @@ def _find_numbers(text: str, lower: str) -> Iterator[Span]:
             yield from numbers.find_routing_numbers(text, lower)
         yield from numbers.find_accounts(text, lower)
         yield from phones.find_phones(text, lower)
-    elif national.LETTERED.search(text):
+    elif "+" in text:
+        yield from phones.find_phones(text, lower)
+    elif ("000000" in shape or "00 00 00" in shape or "00-00-00" in shape) and national.LETTERED.search(text):
         yield from national.find_by_word(text, lower)
+
+
+def _blank(match: re.Match[str]) -> str:
+    return "\0" * len(match.group())

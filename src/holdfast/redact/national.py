@@ -38,6 +38,13 @@ _ID = (
 _TAX = ("tax", "steuer", "fiscal", " nif", " tin", "tva", " vat")
 
 
+# Behind one of these the form is enough, whatever the check digits: a mistyped number is a personal number too.
+_NAMED = (
+    "ssn", "social security", "national id", "national insurance", "identity num", "identity card", "identification num",
+    "personal id", "personal num", "tax id", "taxpayer id", "tax number", "id card", "citizen",
+)  # fmt: skip
+
+
 def _kind(
     country: str, pattern: str, check: Callable[[str], bool], words: tuple[str, ...] = (), shapes: tuple[str, ...] = ()
 ) -> Kind:
@@ -49,6 +56,7 @@ _SSN = ("ssn", "social", "itin", "ss#", "ss #", *_TAX, *_ID)
 KINDS = (
     _kind("US", r"\d{3}-\d\d-\d{4}", identity.is_ssn, shapes=("000-00-0000",)),
     _kind("US", r"\d{3}[ .\-_/]?\d\d[ .\-_/]?\d{4}", identity.varied, _SSN),
+    _kind("", r"(?!\d+\.\d+(?![.\d]))[A-Z]{0,3}\d(?:[ .\-/]?\d){6,14}[A-Z]{0,2}", identity.varied, _NAMED),
     _kind("US", r"\d\d-\d{7}", identity.varied, ("ein ", "ein:", "employer", "fein", "tax")),
     _kind("US", r"[A-Z]?\d{8,9}", identity.varied, ("passport",)),
     _kind(
@@ -132,7 +140,7 @@ KINDS = (
     _kind("IN", r"[2-9]\d{11}", verhoeff, ("aadh", "uidai", *_ID)),
     _kind("IN", r"[A-Z]{3}[ABCFGHLJPT][A-Z]\d{4}[A-Z]", identity.varied, shapes=("AAAAA0000A",)),
     _kind("BR", r"\d{3}\.\d{3}\.\d{3}-\d\d", identity.cpf, shapes=("000.000.000-00",)),
-    _kind("BR", r"\d{11}", identity.cpf, ("cpf", "ssn", *_TAX, *_ID)),
+    _kind("BR", r"\d{11}", identity.cpf, ("cpf", "ssn", "social", *_TAX, *_ID)),
     _kind(
         "BR",
         r"\d\d\.?\d{3}\.?\d{3}/\d{4}-?\d\d",
@@ -152,14 +160,19 @@ KINDS = (
             "000000-00000",
         ),
     ),
-    _kind("BE", r"\d{11}", identity.belgian, ("rijksregister", "registre", "niss", "insz", "ssn", *_ID)),
+    _kind("BE", r"\d{11}", identity.belgian, ("rijksregister", "social", "registre", "niss", "insz", "ssn", *_ID)),
     _kind(
         "CH",
         r"756[. ]?\d{4}[. ]?\d{4}[. ]?\d\d",
         identity.ean13,
         shapes=("000.0000.0000.00", "000 0000 0000 00", "0" * 13),
     ),
-    _kind("AT", r"\d{4}[ -]?[0-3]\d[01]\d\d\d", identity.varied, ("svnr", "sozialv", "versicherungsn", "ssn", *_ID)),
+    _kind(
+        "AT",
+        r"\d{4}[ -]?[0-3]\d[01]\d\d\d",
+        identity.varied,
+        ("svnr", "social", "sozialv", "versicherungsn", "ssn", *_ID),
+    ),
     _kind(
         "FI",
         r"[0-3]\d[01]\d{3}[-+A-FU-Y]\d{3}[0-9A-Y]",
@@ -167,9 +180,9 @@ KINDS = (
         shapes=("000000-0000", "000000-000A", "000000+0000", "000000+000A", "000000A0000", "000000A000A"),
     ),
     _kind("DK", r"[0-3]\d[01]\d{3}-\d{4}", identity.date_first, shapes=("000000-0000",)),
-    _kind("NO", r"\d{6} ?\d{5}", identity.fnr, ("fødsels", "personn", "ssn", *_ID)),
-    _kind("PT", r"\d{3} ?\d{3} ?\d{3}", identity.pt_nif, ("contribuinte", "ssn", *_TAX, *_ID)),
-    _kind("IE", r"\d{7}[A-W][A-IW]?", identity.pps, ("pps", "ssn", *_ID)),
+    _kind("NO", r"\d{6} ?\d{5}", identity.fnr, ("fødsels", "social", "personn", "ssn", *_ID)),
+    _kind("PT", r"\d{3} ?\d{3} ?\d{3}", identity.pt_nif, ("contribuinte", "social", "ssn", *_TAX, *_ID)),
+    _kind("IE", r"\d{7}[A-W][A-IW]?", identity.pps, ("pps", "social", "ssn", *_ID)),
     _kind("CZ", r"\d{6}/\d{3,4}", identity.rodne, shapes=("000000/000", "000000/0000")),
     _kind("CN", r"\d{17}[0-9X]", identity.chinese, shapes=("0" * 18, "0" * 17 + "A")),
     _kind("KR", r"\d{6}-[1-8]\d{6}", identity.korean, shapes=("000000-0000000",)),
@@ -177,7 +190,7 @@ KINDS = (
         "JP",
         r"\d{4}[ -]?\d{4}[ -]?\d{4}",
         identity.my_number,
-        ("my number", "mynumber", "マイナンバー", "個人番号", *_ID),
+        ("my number", "mynumber", "social", "マイナンバー", "個人番号", *_ID),
     ),
     _kind(
         "SG",
@@ -186,10 +199,10 @@ KINDS = (
         shapes=("A0000000A", "A-0000000-A", "A 0000000 A", "A-0000000A", "A0000000-A"),
     ),
     _kind("ZA", r"\d{10}[01]8\d", luhn, ("rsa id", "sa id", *_ID)),
-    _kind("TR", r"[1-9]\d{10}", identity.turkish, ("tckn", "kimlik", "ssn", *_ID)),
-    _kind("RO", r"[1-9]\d{12}", identity.cnp, ("cnp", "ssn", *_ID)),
-    _kind("HR", r"\d{11}", mod11_10, ("oib", "ssn", *_ID)),
-    _kind("EE", r"[1-6]\d{10}", identity.baltic, ("isikukood", "asmens", "ssn", *_ID)),
+    _kind("TR", r"[1-9]\d{10}", identity.turkish, ("tckn", "social", "kimlik", "ssn", *_ID)),
+    _kind("RO", r"[1-9]\d{12}", identity.cnp, ("cnp", "social", "ssn", *_ID)),
+    _kind("HR", r"\d{11}", mod11_10, ("oib", "social", "ssn", *_ID)),
+    _kind("EE", r"[1-6]\d{10}", identity.baltic, ("isikukood", "social", "asmens", "ssn", *_ID)),
     _kind(
         "MX",
         r"[A-Z]{4}\d{6}[HM][A-Z]{5}[0-9A-Z]\d",

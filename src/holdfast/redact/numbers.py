@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterator
 
-from holdfast.redact.checks import IBAN_LENGTHS, iban, luhn, routing_number
+from holdfast.redact.checks import IBAN_LENGTHS, digits_of, iban, luhn, routing_number
 from holdfast.redact.spans import RANKS, Span
 from holdfast.redact.words import one_of
 
 # Six digits that stand by themselves and are no date: without them there is no phone, account or tax number.
 CLUSTER = re.compile(
-    r"(?<![A-Za-z0-9.])(?<![0-9A-Za-z]-)(?!(?:19|20)\d\d-[01]\d-[0-3]\d(?!\d))\d(?:[ .\-/()\t_]{0,3}\d){5}"
+    r"(?=\d)(?<![A-Za-z0-9.])(?<![0-9A-Za-z]-)(?!(?:19|20)\d\d-[01]\d-[0-3]\d(?!\d)|\d{1,3}(?:\.\d{1,3}){3}(?![\d.]))"
+    r"\d(?:[ .\-/()\t_]{0,3}\d){5}"
 )
 # Twelve digits with little between them: a text without such a cluster holds no card.
 LONG_CLUSTER = re.compile(r"\d(?:[ \t.\-/()_,:\n]{0,3}\d){11,}")
@@ -29,6 +30,7 @@ _CARD_SHAPES = re.compile(
 )
 _MAESTRO = re.compile(r"5[06-8]|6|0604")
 _UNIT = re.compile(r"\s?(?:bytes?|[kmgt]?i?b\b|rows?|items|requests|ms|ns|us\b|µs)")
+_ROUTING_WORDS = ("rout", "aba", "ach ", "ach:", "wire", "transit", "rtn")
 _ROUTING_WORD = re.compile(r"rout|\baba\b|\brtn\b|transit|fedwire|\bach\b|wire")
 _ACCOUNT_WORD = re.compile(
     r"(?:account|acct|a/c|konto|kontonummer|compte|cuenta|conto|rekening|conta|konto nr|depot|iban|bban"
@@ -124,29 +126,33 @@ def _inside_hex(text: str, start: int, end: int) -> bool:
 
 
 def find_ibans(text: str) -> Iterator[Span]:
-    """IBANs of all countries with their lengths and the remainder modulo 97."""
+    """IBANs of all countries with their lengths and the remainder modulo 97; behind the word, anything of that form."""
     position = 0
     while match := _IBAN.search(text, position):
         position = match.start() + 1
         length = IBAN_LENGTHS.get(match.group()[:2].upper())
-        if length is None:
-            continue
         end, seen = match.start(), 0
-        while end < match.end() and seen < length:
+        while end < match.end() and seen < (length or 0):
             seen += text[end].isalnum()
             end += 1
         plain = "".join(c for c in text[match.start() : end] if c.isalnum()).upper()
-        if plain.isascii() and iban(plain):
-            yield Span(match.start(), end, "IBAN", RANKS["IBAN"])
-            position = end
+        if not plain.isascii() or not iban(plain):
+            # Behind the word a mistyped number, or one of a country without IBANs, is hidden as well.
+            if "iban" not in text[max(0, match.start() - 24) : match.start()].lower():
+                continue
+            end = match.end()
+        yield Span(match.start(), end, "IBAN", RANKS["IBAN"])
+        position = end
 
 
 def find_routing_numbers(text: str, lower: str) -> Iterator[Span]:
     """Routing numbers (ABA checksum and a word before them)."""
+    if not any(word in lower for word in _ROUTING_WORDS):
+        return
     for match in _ROUTING.finditer(text):
         start = match.start()
         if _ROUTING_WORD.search(lower, max(0, start - 40), start):
-            digits = "".join(character for character in match.group() if character.isdigit())
+            digits = digits_of(match.group())
             if routing_number(digits):
                 yield Span(start, match.end(), "ROUTING", RANKS["ROUTING"])
 

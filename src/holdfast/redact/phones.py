@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from holdfast.redact.checks import digits_of
 from holdfast.redact.spans import RANKS, Span
 from holdfast.redact.words import one_of
 
@@ -17,6 +18,10 @@ _WORD = one_of(
      " ring ", "pager", " mob ", "telef", "télé", "móvil", "movil", "handy", "mobil", "gsm", "celular", "rufnummer", " phn",
      "reach", "电话", "電話", "携帯", "komórk", "puhelin", "numéro", "number is", "text me", "page ")
 )  # fmt: skip
+_HALVES = re.compile(r"\d{4}\.\d{4}")
+_BESIDE_DOT = re.compile(r"[ \-/(]")
+_EXTENSION = re.compile(r"[xXeE#dD]")
+_IPV4 = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _COUNTRY = re.compile(
     r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|2[1-689]\d|3[578]\d|42\d|50\d|59\d|67\d|68\d"
     r"|69\d|8[057]\d|88\d|9[679]\d"
@@ -69,20 +74,21 @@ def _judge(text: str, lower: str, start: int, end: int) -> Iterator[Span]:
 
 
 def _is_phone(raw: str, lower: str, start: int, end: int) -> bool:
-    number = re.split(r"(?i)x|ext|#|d", raw)[0].strip()
-    digits = "".join(c for c in number if c.isdigit())
+    extension = _EXTENSION.search(raw)
+    number = raw[: extension.start()].strip() if extension else raw
+    digits = digits_of(number)
     size = len(digits)
-    if not 7 <= size <= 17 or _UNIT.match(lower, end) or re.fullmatch(r"\d{1,3}(?:\.\d{1,3}){3}", number):
+    if not 7 <= size <= 17 or _UNIT.match(lower, end) or _IPV4.fullmatch(number):
         return False
-    if number[0] == "+" or number.startswith("(+"):
-        return _is_international(number)
+    if (number[0] == "+" or number.startswith("(+")) and _is_international(number):
+        return True
     separated = size < len(number)
     before = max(0, start - 64)
     if not separated:
         called = _WORD.search(f" {lower[before:start]}") is not None and size <= 15
         return called and not _FOREIGN_WORD.search(f" {lower[max(0, start - 14) : start]}")
-    if re.search(r"\d\.\d", number) and number.count(".") == 1 and not re.search(r"[ \-/(]", number):
-        return False
+    if number.count(".") == 1 and not _HALVES.fullmatch(number) and not _BESIDE_DOT.search(number):
+        return False  # a decimal fraction
     if number.startswith("00") and size >= 10 and _COUNTRY.match(digits[2:]):
         return True
     core = number.removeprefix("1").lstrip(" .-") if size == 11 else number
@@ -100,5 +106,5 @@ def _is_phone(raw: str, lower: str, start: int, end: int) -> bool:
 
 
 def _is_international(number: str) -> bool:
-    digits = "".join(c for c in number.split("x")[0] if c.isdigit())
+    digits = digits_of(number.split("x")[0])
     return 8 <= len(digits) <= 16 and _COUNTRY.match(digits) is not None

@@ -16,6 +16,7 @@ from holdfast.redact.shadow import make_shadow
 PLACEHOLDER = re.compile(r"<([A-Z][A-Z0-9_]{1,30})_(\d{1,9}|[g-p]{16})>")
 PSEUDONYMS = frozenset(("ACCOUNT", "IBAN"))
 _NUMBERS = frozenset(("ACCOUNT", "CARD", "IBAN", "NATIONAL_ID", "PHONE", "ROUTING", "MAC"))
+_SEPARATORS = {code: None for code in range(128) if not chr(code).isalnum()}
 _LETTERS = str.maketrans("0123456789", "ghijklmnop")
 _KEY_BYTES = 32
 
@@ -59,7 +60,7 @@ class Placeholders:
 def _normalise(kind: str, value: str) -> str:
     plain = make_shadow(value).text
     if kind in _NUMBERS:
-        return "".join(character for character in plain if character.isalnum()).upper()
+        return plain.translate(_SEPARATORS).upper()
     return plain.strip().casefold() if kind in ("EMAIL", "HOST", "IP") else plain
 
 

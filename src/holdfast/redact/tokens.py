@@ -14,7 +14,7 @@ SHORTEST = 16
 # Long words that are no secret: UUIDs, times, digests that say so, words joined by dashes.
 HARMLESS = re.compile(
     r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}[,;.)]?|\d{4}-\d\d-\d\d[T_]\d\d:\d\d(?::\d\d)?[\d.,:+Z]*|sha\d+:[0-9a-f]+[,;.)]?"
-    r"|[A-Za-z][a-z]*(?:[-/][a-z]+)*[,;:.)]?"
+    r"|[A-Za-z][a-z]*(?:[-/][a-z]+)*[,;:.)]?|[\d.,/-]+"
 )
 
 
