@@ -11,17 +11,19 @@ from typing import Any, NamedTuple
 from faker import Faker
 
 DEVELOPMENT = ("en_US", "de_DE")
-# Looked at once (recall 0.9919 for the first two lines, 0.9813 for the others; precision 1.0 both times) and then used
-# to find gaps: not held out any more.
+# Looked at once (recall 0.9919 for the first two lines, 0.9813 for the next two, 0.9909 for the
+# last; precision 1.0 each time) and then used to find gaps: not held out any more.
 VALIDATION = (
     "fr_FR", "it_IT", "pl_PL", "es_ES", "nl_NL", "sv_SE", "en_GB", "en_AU", "pt_BR", "ja_JP", "en_CA", "da_DK", "fi_FI",
     "pt_PT", "en_IN",
     "cs_CZ", "hu_HU", "ro_RO", "tr_TR", "ko_KR", "fr_CA", "es_MX", "de_AT", "no_NO", "hr_HR", "sk_SK", "en_NZ", "en_IE",
     "es_AR", "nl_BE", "de_CH", "bg_BG", "el_GR", "sl_SI", "lt_LT", "et_EE", "zh_TW",
+    "lv_LV", "uk_UA", "ru_RU", "zh_CN", "he_IL", "es_CO", "es_CL", "fr_CH", "id_ID", "th_TH", "vi_VN", "hi_IN",
+    "az_AZ", "es_CA", "it_CH", "ka_GE", "sq_AL", "en_KE",
 )  # fmt: skip
 HELD_OUT = (
-    "lv_LV", "uk_UA", "ru_RU", "zh_CN", "he_IL", "es_CO", "es_CL", "fr_CH", "id_ID", "th_TH", "vi_VN", "en_PH", "hi_IN",
-    "az_AZ", "es_CA", "it_CH", "ka_GE", "sq_AL", "en_KE", "fil_PH",
+    "ar_SA", "ar_AE", "bn_BD", "ne_NP", "fa_IR", "hy_AM", "ga_IE", "mt_MT", "lb_LU", "en_BD", "en_NG",
+    "en_PK", "fr_DZ", "zu_ZA", "yo_NG", "uz_UZ", "de_LU", "de_LI",
 )  # fmt: skip
 
 
@@ -86,7 +88,8 @@ def _value(maker: str, fake: Any, r: random.Random) -> str:
         "ip": lambda: fake.ipv4_private() if r.random() < 0.5 else fake.ipv4_public(),
         "host": lambda: _host(fake, r),
         "account": lambda: str(r.randint(10**8, 10**12)), "password": lambda: _password(r),
-        "aws": lambda: "AKIA" + _letters(r, 16, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"), "github": lambda: "ghp_" + _letters(r, 36),
+        "aws": lambda: "AKIA" + _letters(r, 16, string.ascii_uppercase + "234567"),
+        "github": lambda: "ghp_" + _letters(r, 36),
         "jwt": lambda: f"eyJ{_letters(r, 30)}.eyJ{_letters(r, 60)}.{_letters(r, 43)}",
         "slack": lambda: f"https://hooks.slack.com/services/T{_letters(r, 8)}/B{_letters(r, 8)}/"
         + _letters(r, 24),

@@ -65,7 +65,7 @@ _STOP = re.compile(
 )
 _REFERENCE = re.compile(
     r"\$|\{\{|%\(|%[A-Za-z_]+%|<|\*{2,}$|[xX•·.#_-]{2,}$|(?:os\.)?(?:environ|getenv)|process\.env|env\."
-    r"|secrets\.|var\.|vault:|!|/run/|/etc/|"
+    r"|secrets\.|var\.|vault:|!(?:vault|secret|env|ref|sub|include)|/run/|/etc/|"
     r"/var/|/opt/|/home/|~/|\./|file:|arn:|https?://|kms:|ssm:|self\.|settings\.|config\.|data\.|input\.|@"
 )
 _RANDOM = re.compile(r"(?<![\w+/=-])[A-Za-z0-9+/=_-]{20,}(?![\w+/=-])")

@@ -35,12 +35,14 @@ _ID = (
     "citizen",
     "resident",
 )
+_SSN_WORD = ("ssn ", "ssn:", "ssn=", "ssn#", "ssn-", "ssn/")
 _TAX = ("tax", "steuer", "fiscal", " nif", " tin", "tva", " vat")
 
 
 # Behind one of these the form is enough, whatever the check digits: a mistyped number is a personal number too.
 _NAMED = (
-    "ssn", "social security", "national id", "national insurance", "identity num", "identity card", "identification num",
+    *_SSN_WORD, "social security", "national id", "national insurance", "identity num", "identity card",
+    "identification num",
     "personal id", "personal num", "tax id", "taxpayer id", "tax number", "id card", "citizen",
 )  # fmt: skip
 
@@ -52,11 +54,12 @@ def _kind(
     return Kind(country, re.compile(bounded, re.IGNORECASE), check, shapes, words)
 
 
-_SSN = ("ssn", "social", "itin", "ss#", "ss #", *_TAX, *_ID)
+_SSN = (*_SSN_WORD, "social", "itin", "ss#", "ss #", *_TAX, *_ID)
 KINDS = (
     _kind("US", r"\d{3}-\d\d-\d{4}", identity.is_ssn, shapes=("000-00-0000",)),
     _kind("US", r"\d{3}[ .\-_/]?\d\d[ .\-_/]?\d{4}", identity.varied, _SSN),
     _kind("", r"(?!\d+\.\d+(?![.\d]))[A-Z]{0,3}\d(?:[ .\-/]?\d){6,14}[A-Z]{0,2}", identity.varied, _NAMED),
+    _kind("", r"(?-i:(?=[A-Z]*\d)[A-Z0-9]{6,12})", identity.varied, _NAMED),
     _kind("US", r"\d\d-\d{7}", identity.varied, ("ein ", "ein:", "employer", "fein", "tax")),
     _kind("US", r"[A-Z]?\d{8,9}", identity.varied, ("passport",)),
     _kind(
@@ -87,7 +90,7 @@ KINDS = (
         "GB",
         r"[A-Z]{2}[ -]?\d\d[ -]?\d\d[ -]?\d\d[ -]?[A-Z]",
         identity.varied,
-        ("nino", "insurance", " ni ", "ni:", "ssn", "social", *_ID),
+        ("nino", "insurance", " ni ", "ni:", *_SSN_WORD, "social", *_ID),
     ),
     _kind("GB", r"\d{3}[ -]\d{3}[ -]\d{4}", identity.nhs, ("nhs", "health", "patient")),
     _kind("GB", r"\d{10}", identity.nhs, ("nhs", "health", "patient")),
@@ -111,14 +114,14 @@ KINDS = (
         shapes=("A0000000A", "A-0000000-A", "A 0000000 A", "A-0000000A", "A0000000-A"),
     ),
     _kind("ES", r"[A-HJNP-SUVW][ -]?\d{7}[ -]?[0-9A-J]", identity.cif, ("cif", *_TAX, *_ID)),
-    _kind("ES", r"\d\d[ /-]?\d{8}[ /-]?\d\d", identity.nss, ("segur", "social", "nss", "ssn", *_ID)),
+    _kind("ES", r"\d\d[ /-]?\d{8}[ /-]?\d\d", identity.nss, ("segur", "social", "nss", *_SSN_WORD, *_ID)),
     _kind(
         "NL",
         r"\d{4}[. ]?\d\d[. ]?\d{3}|\d{3}[. ]?\d{3}[. ]?\d{3}",
         identity.bsn,
-        ("bsn", "burgerservice", "sofi", "ssn", "social", *_TAX, *_ID),
+        ("bsn", "burgerservice", "sofi", *_SSN_WORD, "social", *_TAX, *_ID),
     ),
-    _kind("PL", r"\d{11}", identity.pesel, ("pesel", "ssn", "social", *_ID)),
+    _kind("PL", r"\d{11}", identity.pesel, ("pesel", *_SSN_WORD, "social", *_ID)),
     _kind("PL", r"\d{3}-?\d{3}-?\d\d-?\d\d|\d{3}-?\d\d-?\d\d-?\d{3}", identity.nip, ("nip ", "nip:", *_TAX)),
     _kind(
         "SE",
@@ -126,21 +129,21 @@ KINDS = (
         identity.personnummer,
         shapes=("000000-0000", "000000+0000", "00000000-0000", "00000000+0000"),
     ),
-    _kind("SE", r"(?:19|20)?\d{6}\d{4}", identity.personnummer, ("personn", "samordn", "ssn", "social", *_ID)),
+    _kind("SE", r"(?:19|20)?\d{6}\d{4}", identity.personnummer, ("personn", "samordn", *_SSN_WORD, "social", *_ID)),
     _kind("DE", r"\d\d ?\d{3} ?\d{3} ?\d{3}", identity.steuer_id, ("idnr", *_TAX, *_ID)),
     _kind("DE", r"\d\d ?[0-3]\d[01]\d\d\d ?[A-Z] ?\d{3}", identity.varied, shapes=("00000000A000", "00 000000 A 000")),
     _kind("DE", r"\d{2,3}/\d{3,4}/\d{4,5}", identity.varied, ("steuer", "tax")),
     _kind("DE", r"[CFGHJKLMNPRTVWXYZ0-9]{9}\d?", lambda d: any(c.isdigit() for c in d), ("ausweis",)),
-    _kind("CA", r"\d{3}[ -]\d{3}[ -]\d{3}", luhn, (" sin", "sin:", "social", "insurance", "ssn", *_TAX, *_ID)),
-    _kind("CA", r"\d{9}", luhn, ("sin ", "sin:", "insurance", "ssn")),
-    _kind("AU", r"\d{3}[ -]?\d{3}[ -]?\d{2,3}", identity.tfn, ("tfn", "ssn", *_TAX)),
+    _kind("CA", r"\d{3}[ -]\d{3}[ -]\d{3}", luhn, (" sin", "sin:", "social", "insurance", *_SSN_WORD, *_TAX, *_ID)),
+    _kind("CA", r"\d{9}", luhn, ("sin ", "sin:", "insurance", *_SSN_WORD)),
+    _kind("AU", r"\d{3}[ -]?\d{3}[ -]?\d{2,3}", identity.tfn, ("tfn", *_SSN_WORD, *_TAX)),
     _kind("AU", r"\d\d ?\d{3} ?\d{3} ?\d{3}", identity.abn, ("abn", "business")),
     _kind("AU", r"\d{4}[ -]?\d{5}[ -]?\d(?:[ -/]?\d)?", identity.medicare, ("medicare",)),
     _kind("IN", r"[2-9]\d{3}([ -])\d{4}\1\d{4}", verhoeff, shapes=("0000 0000 0000", "0000-0000-0000")),
     _kind("IN", r"[2-9]\d{11}", verhoeff, ("aadh", "uidai", *_ID)),
     _kind("IN", r"[A-Z]{3}[ABCFGHLJPT][A-Z]\d{4}[A-Z]", identity.varied, shapes=("AAAAA0000A",)),
     _kind("BR", r"\d{3}\.\d{3}\.\d{3}-\d\d", identity.cpf, shapes=("000.000.000-00",)),
-    _kind("BR", r"\d{11}", identity.cpf, ("cpf", "ssn", "social", *_TAX, *_ID)),
+    _kind("BR", r"\d{11}", identity.cpf, ("cpf", *_SSN_WORD, "social", *_TAX, *_ID)),
     _kind(
         "BR",
         r"\d\d\.?\d{3}\.?\d{3}/\d{4}-?\d\d",
@@ -160,7 +163,7 @@ KINDS = (
             "000000-00000",
         ),
     ),
-    _kind("BE", r"\d{11}", identity.belgian, ("rijksregister", "social", "registre", "niss", "insz", "ssn", *_ID)),
+    _kind("BE", r"\d{11}", identity.belgian, ("rijksregister", "social", "registre", "niss", "insz", *_SSN_WORD, *_ID)),
     _kind(
         "CH",
         r"756[. ]?\d{4}[. ]?\d{4}[. ]?\d\d",
@@ -171,7 +174,7 @@ KINDS = (
         "AT",
         r"\d{4}[ -]?[0-3]\d[01]\d\d\d",
         identity.varied,
-        ("svnr", "social", "sozialv", "versicherungsn", "ssn", *_ID),
+        ("svnr", "social", "sozialv", "versicherungsn", *_SSN_WORD, *_ID),
     ),
     _kind(
         "FI",
@@ -180,9 +183,9 @@ KINDS = (
         shapes=("000000-0000", "000000-000A", "000000+0000", "000000+000A", "000000A0000", "000000A000A"),
     ),
     _kind("DK", r"[0-3]\d[01]\d{3}-\d{4}", identity.date_first, shapes=("000000-0000",)),
-    _kind("NO", r"\d{6} ?\d{5}", identity.fnr, ("fødsels", "social", "personn", "ssn", *_ID)),
-    _kind("PT", r"\d{3} ?\d{3} ?\d{3}", identity.pt_nif, ("contribuinte", "social", "ssn", *_TAX, *_ID)),
-    _kind("IE", r"\d{7}[A-W][A-IW]?", identity.pps, ("pps", "social", "ssn", *_ID)),
+    _kind("NO", r"\d{6} ?\d{5}", identity.fnr, ("fødsels", "social", "personn", *_SSN_WORD, *_ID)),
+    _kind("PT", r"\d{3} ?\d{3} ?\d{3}", identity.pt_nif, ("contribuinte", "social", *_SSN_WORD, *_TAX, *_ID)),
+    _kind("IE", r"\d{7}[A-W][A-IW]?", identity.pps, ("pps", "social", *_SSN_WORD, *_ID)),
     _kind("CZ", r"\d{6}/\d{3,4}", identity.rodne, shapes=("000000/000", "000000/0000")),
     _kind("CN", r"\d{17}[0-9X]", identity.chinese, shapes=("0" * 18, "0" * 17 + "A")),
     _kind("KR", r"\d{6}-[1-8]\d{6}", identity.korean, shapes=("000000-0000000",)),
@@ -199,10 +202,10 @@ KINDS = (
         shapes=("A0000000A", "A-0000000-A", "A 0000000 A", "A-0000000A", "A0000000-A"),
     ),
     _kind("ZA", r"\d{10}[01]8\d", luhn, ("rsa id", "sa id", *_ID)),
-    _kind("TR", r"[1-9]\d{10}", identity.turkish, ("tckn", "social", "kimlik", "ssn", *_ID)),
-    _kind("RO", r"[1-9]\d{12}", identity.cnp, ("cnp", "social", "ssn", *_ID)),
-    _kind("HR", r"\d{11}", mod11_10, ("oib", "social", "ssn", *_ID)),
-    _kind("EE", r"[1-6]\d{10}", identity.baltic, ("isikukood", "social", "asmens", "ssn", *_ID)),
+    _kind("TR", r"[1-9]\d{10}", identity.turkish, ("tckn", "social", "kimlik", *_SSN_WORD, *_ID)),
+    _kind("RO", r"[1-9]\d{12}", identity.cnp, ("cnp", "social", *_SSN_WORD, *_ID)),
+    _kind("HR", r"\d{11}", mod11_10, ("oib", "social", *_SSN_WORD, *_ID)),
+    _kind("EE", r"[1-6]\d{10}", identity.baltic, ("isikukood", "social", "asmens", *_SSN_WORD, *_ID)),
     _kind(
         "MX",
         r"[A-Z]{4}\d{6}[HM][A-Z]{5}[0-9A-Z]\d",
@@ -246,7 +249,7 @@ def outline(text: str) -> str:
 
 
 def find_by_shape(text: str, lower: str, shape: str, parts: list[str]) -> Iterator[Span]:
-    """Numbers that their form and check digits tell; `shape` is the outline of `text`, `parts` its words with digits."""
+    """Numbers that their form and check digits tell; `shape` is the outline of the text, `parts` its words."""
     for token in parts:
         if len(token) > 8:
             for piece in (token, *token.split("/")) if "/" in token else (token,):

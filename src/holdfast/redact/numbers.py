@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from holdfast.redact.checks import IBAN_LENGTHS, digits_of, iban, luhn, routing_number
+from holdfast.redact.checks import IBAN_LENGTHS, digits_of, iban, luhn, mod97, routing_number
 from holdfast.redact.spans import RANKS, Span
 from holdfast.redact.words import one_of
 
@@ -17,11 +17,13 @@ LONG_CLUSTER = re.compile(r"\d(?:[ \t.\-/()_,:\n]{0,3}\d){11,}")
 _ROUTING = re.compile(r"(?<![\dA-Za-z])\d{4}([ -]?)\d{4}\1\d(?![\dA-Za-z])|(?<!\d)\d{3}([ -])\d{3}\2\d{3}(?!\d)")
 _GROUP = re.compile(r"\d+")
 _CARD_WORD = one_of(
-    ("card", "pay", "refund", "charge", "visa", "amex", "maestro", "mastercard", "discover", " pan ", "credit", "debit", "cc num",
+    ("card", "pay", "refund", "charge", "visa", "amex", "maestro", "mastercard", "discover", " pan ", "credit",
+    "debit", "cc num",
      "cc_num", "cc-num", "cc #", "cc no", "karte", "carte", "tarjeta", "carta", "karta", "kaart", "kort", "cartão")
 )  # fmt: skip
 _TIME_WORD = one_of(
-    ("time", "stamp", "epoch", " ts", "_ts", "millis", "nanos", " ms", "unix", "since", "until", "expire", "created", "updated",
+    ("time", "stamp", "epoch", " ts", "_ts", "millis", "nanos", " ms", "unix", "since", "until", "expire",
+    "created", "updated",
      "_at", "date", " at ", "offset", "seq", "trace", "span")
 )  # fmt: skip
 _CARD_SHAPES = re.compile(
@@ -40,7 +42,10 @@ _ACCOUNT_WORD = re.compile(
 )
 _ACCOUNT = re.compile(r"(?<![\dA-Za-z.])\d(?:[ -]?\d){5,19}(?![\dA-Za-z]|[.,:]\d)")
 _BANK_WORD = re.compile(r"account|acct|a/c|konto|compte|cuenta|conto|rekening|conta|depot|bban")
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[ .-]?\d{2}(?:[ .\-_/]?[A-Za-z0-9]){11,30}")
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[ .-]?\d{2}(?:[ .\-_/]?[A-Za-z0-9]){10,30}")
+_IBAN_FORM = re.compile(
+    r"[A-Za-z]{2}\d{2}(?:[A-Za-z0-9]{10,32}|(?:[ -][A-Z0-9]{4}){2,8}(?:[ -][A-Z0-9]{1,3})?)(?![A-Za-z0-9])", re.ASCII
+)
 _HEX = re.compile(r"[0-9a-fA-F-]+")
 
 
@@ -137,10 +142,15 @@ def find_ibans(text: str) -> Iterator[Span]:
             end += 1
         plain = "".join(c for c in text[match.start() : end] if c.isalnum()).upper()
         if not plain.isascii() or not iban(plain):
-            # Behind the word a mistyped number, or one of a country without IBANs, is hidden as well.
-            if "iban" not in text[max(0, match.start() - 24) : match.start()].lower():
+            # Behind the word anything of that form is hidden; with the right remainder, a wrong length or country too.
+            form = _IBAN_FORM.match(text, match.start())
+            if form is None:
                 continue
-            end = match.end()
+            end = form.end()
+            plain = "".join(c for c in form.group() if c.isalnum()).upper()
+            named = "iban" in text[max(0, match.start() - 24) : match.start()].lower()
+            if not named and (sum(c.isdigit() for c in plain) < 10 or mod97(plain[4:] + plain[:4]) != 1):
+                continue
         yield Span(match.start(), end, "IBAN", RANKS["IBAN"])
         position = end
 

@@ -8,14 +8,16 @@ from holdfast.redact.spans import RANKS, Span
 from holdfast.redact.words import one_of
 
 _CANDIDATE = re.compile(
-    r"(?<![\w.,$€£=&/-])(?<!\d )[+(]{0,2}\d[\d .\-/()\t]{5,28}\d(?:\s?(?:x|ext\.?|extension|#"
+    r"(?<![\w.,$€£=&/-])(?<!\d )[+(]{0,2}\d[\d .\-/()\t]{4,28}\d(?:\s?(?:x|ext\.?|extension|#"
     r"|durchwahl)\s?\d{1,6})?(?![\w]|[.,:]\d|-[A-Za-z])",
     re.IGNORECASE,
 )
 _GLUED = re.compile(r"(?<![\d.])\+\d[\d .\-/()]{6,24}\d(?!\d)")
 _WORD = one_of(
-    ("phone", " tel", "(tel", "tel:", "tel.", "mobile", " cell", "call", "fax", "contact", " sms", "whatsapp", "dial", "hotline",
-     " ring ", "pager", " mob ", "telef", "télé", "móvil", "movil", "handy", "mobil", "gsm", "celular", "rufnummer", " phn",
+    ("phone", " tel", "(tel", "tel:", "tel.", "mobile", " cell", "call", "fax", "contact", " sms", "whatsapp",
+    "dial", "hotline",
+     " ring ", "pager", " mob ", "telef", "télé", "móvil", "movil", "handy", "mobil", "gsm", "celular", "rufnummer",
+     " phn",
      "reach", "电话", "電話", "携帯", "komórk", "puhelin", "numéro", "number is", "text me", "page ")
 )  # fmt: skip
 _HALVES = re.compile(r"\d{4}\.\d{4}")
@@ -41,7 +43,8 @@ _SHAPES = re.compile(
 )
 _TRUNK = re.compile(r"0[1-9]\d{0,3}(?:[ .\-/]{1,3}\d{1,8}){1,5}")
 _FOREIGN_WORD = one_of(
-    ("account", "acct", "iban", "routing", "invoice", "order", "ticket", "case", "ref", "version", "build", "commit", " id ",
+    ("account", "acct", "iban", "routing", "invoice", "order", "ticket", "case", "ref", "version", "build",
+    "commit", " id ",
      " id:", " pid", "port", "isbn", "serial", "card", "ssn", "tax", "passport", "licen")
 )  # fmt: skip
 
@@ -76,19 +79,30 @@ def _judge(text: str, lower: str, start: int, end: int) -> Iterator[Span]:
 def _is_phone(raw: str, lower: str, start: int, end: int) -> bool:
     extension = _EXTENSION.search(raw)
     number = raw[: extension.start()].strip() if extension else raw
-    digits = digits_of(number)
-    size = len(digits)
-    if not 7 <= size <= 17 or _UNIT.match(lower, end) or _IPV4.fullmatch(number):
+    size = len(digits_of(number))
+    if not 6 <= size <= 17 or _UNIT.match(lower, end) or _IPV4.fullmatch(number):
         return False
-    if (number[0] == "+" or number.startswith("(+")) and _is_international(number):
+    if number[0] in "+(" and number.lstrip("(")[0] == "+" and _is_international(number):
         return True
-    separated = size < len(number)
-    before = max(0, start - 64)
-    if not separated:
-        called = _WORD.search(f" {lower[before:start]}") is not None and size <= 15
-        return called and not _FOREIGN_WORD.search(f" {lower[max(0, start - 14) : start]}")
-    if number.count(".") == 1 and not _HALVES.fullmatch(number) and not _BESIDE_DOT.search(number):
-        return False  # a decimal fraction
+    near = _WORD.search(f" {lower[max(0, start - 20) : start]}") is not None
+    if size < len(number) and size > 6 and not (_is_decimal(number) and not (near and size > 7)):
+        if _is_national(number, size):
+            return True
+        if _SHAPES.fullmatch(number):
+            return not _FOREIGN_WORD.search(f" {lower[max(0, start - 14) : start]}")
+    elif size > 15 or not near and (size == 6 or size < len(number)):
+        return False
+    called = near or _WORD.search(f" {lower[max(0, start - 64) : start]}") is not None
+    return called and not _FOREIGN_WORD.search(f" {lower[max(0, start - 14) : start]}")
+
+
+def _is_decimal(number: str) -> bool:
+    return number.count(".") == 1 and not _HALVES.fullmatch(number) and not _BESIDE_DOT.search(number)
+
+
+def _is_national(number: str, size: int) -> bool:
+    """Told by form alone: 00 and a country, North American groups, an area in brackets, a trunk zero."""
+    digits = digits_of(number)
     if number.startswith("00") and size >= 10 and _COUNTRY.match(digits[2:]):
         return True
     core = number.removeprefix("1").lstrip(" .-") if size == 11 else number
@@ -96,13 +110,7 @@ def _is_phone(raw: str, lower: str, start: int, end: int) -> bool:
         return True
     if number[0] == "(" and 8 <= size <= 12 and number.find(")") in range(3, 8):
         return True
-    if _TRUNK.fullmatch(number.replace("(", "").replace(")", "")) and 9 <= size <= 12:
-        return True
-    if _SHAPES.fullmatch(number):
-        return not _FOREIGN_WORD.search(f" {lower[max(0, start - 14) : start]}")
-    return _WORD.search(f" {lower[before:start]}") is not None and not _FOREIGN_WORD.search(
-        f" {lower[max(0, start - 14) : start]}"
-    )
+    return 9 <= size <= 12 and _TRUNK.fullmatch(number.replace("(", "").replace(")", "")) is not None
 
 
 def _is_international(number: str) -> bool:

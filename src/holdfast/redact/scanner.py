@@ -90,7 +90,7 @@ RULES = (
         r"""(?i)\b(password|passwd)["']?\s?[=:]\s?["']"""
         r"""(?P<v>(?=[^"']*\d)[A-Za-z0-9][^\s"'<>${}()./:]{5,})["']""",
     ),
-    _rule("e-mail", "EMAIL", "@", r"\b(?!git@)[a-z][a-z0-9]+\.?[a-z0-9]+@[a-z0-9-]+\.(com|org|net|de|fr|internal)\b"),
+    _rule("e-mail", "EMAIL", "@", r"\b(?!git@)[a-z][a-z0-9]*\.?[a-z0-9]+@[a-z0-9-]+\.(com|org|net|de|fr|internal)\b"),
     _rule("us-ssn", "NATIONAL_ID", "-", r"(?<![\w.-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-]|\.\d)"),
 )
 _CARD = re.compile(

@@ -60,7 +60,8 @@ def test_a_secret_known_by_its_place_never_survives(
 @SETTINGS
 @given(text=st.lists(st.sampled_from((
     "password", "=", ": ", "<HOST_3>", "<", ">", "card ", "4111111111111111", "a@b.internal", "%40", "&lt;", "10.0.0.7",
-    "://", "u:p", "@", "\u200b", "token ", "is ", "ssn ", "078-05-1120", "-----BEGIN PRIVATE KEY-----", "\n", " ", "\\n",
+    "://", "u:p", "@", "\u200b", "token ", "is ", "ssn ", "078-05-1120", "-----BEGIN PRIVATE KEY-----", "\n", " ",
+    "\\n",
     "AKIAABCDEFGHIJKLMNOP", "\"", "'", "account 12345678", "+49 30 1234567", "x", "é", "bearer ", "abc123DEF456ghi789",
 )), max_size=14).map("".join))  # fmt: skip
 def test_masking_twice_changes_nothing_and_leaves_nothing_for_the_scanner(redactor: Redactor, text: str) -> None:
@@ -86,13 +87,16 @@ def test_offsets_stay_within_the_text_and_what_is_outside_of_them_is_untouched(r
 
 
 NEAR_MISSES = (
-    "4111111111111112", "card 4111 1111 1111 1113", "build 123456789012", "routing 021000022", "GB82 WEST 1234 5698 7654 33",
-    "v1.2.3.4.5", "version 10.1.2.3", "10.1.2.300", "2026-11-20 10:11:12.345 took 3000 ms port 8080", "1.2.3.4-5ubuntu1",
+    "4111111111111112", "card 4111 1111 1111 1113", "build 123456789012", "routing 021000022",
+    "GB82 WEST 1234 5698 7654 33",
+    "v1.2.3.4.5", "version 10.1.2.3", "10.1.2.300", "2026-11-20 10:11:12.345 took 3000 ms port 8080",
+    "1.2.3.4-5ubuntu1",
     "request id 7c9e6679-7425-40de-944b-e07fc1f90ae7", "sha256:" + "ab12" * 16, "timestamp 1700000000000", "127.0.0.1",
     "mask 255.255.255.0", "12345678A", "000-12-3456", "self.logger.info(x)", "alert_dispatcher.pl", "docs/README.md",
     "getty@tty1.service", "lodash@4.17.21", "password: required", "the password is wrong", "Token endpoint: down",
     "secret: my-tls-cert", "max_tokens: 512", "password=<PASSWORD_1>", "${DB_PASSWORD}", "password: ${DB_PASSWORD}",
-    "ssh -p 2222 bastion", "mkdir -p /srv/data", "1,234,567,890 bytes", "0.4111111111111111", "pve7 in rack C on leaf_c",
+    "ssh -p 2222 bastion", "mkdir -p /srv/data", "1,234,567,890 bytes", "0.4111111111111111",
+    "pve7 in rack C on leaf_c",
     "10:11:12", "std::vector", "8:00-17:00", "50 000 000 rows", "3.141592653589793", "10.1145/3292500.3330701",
 )  # fmt: skip
 
