@@ -76,7 +76,9 @@ def test_known_sentences(text: str, expected: list[tuple[str, str]]) -> None:
     assert found(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", " ", "\n\t", "\0", "<", "\ud800", "😀" * 50, "़ा", "\u200b\u200e", "İ" * 9, "a" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", " ", "\n\t", "\0", "<", "\ud800", "😀" * 50, "़ा", "\u200b\u200e", "İ" * 9, "a" * 5000]
+)
 def test_odd_texts_do_no_harm(text: str) -> None:
     assert list(names.find_names([text, "Approved by Maria Schneider."], "bundled"))[1] == [Span(12, 27, "PERSON", 34)]
 
