@@ -24,8 +24,10 @@ def common_words(texts: tuple[str, ...]) -> set[str]:
 def known(source: Pool, names: Names, common: set[str]) -> dict[str, str]:
     """Spelling to class; a class is the letters of the lists that hold the word, and `c` when it is a common word."""
     places = [place for place in source.place if " " not in place] + source.real_place
-    organisations = names.parts["real"] + names.parts["trade"] + names.parts["form"]
-    lists = {"f": source.first, "l": source.last, "g": places, "p": products(), "o": organisations}
+    lists = {
+        "f": source.first, "l": source.last, "g": places, "p": products(), "o": names.parts["real"],
+        "t": names.parts["trade"], "x": names.parts["form"],
+    }  # fmt: skip
     classes: dict[str, set[str]] = {}
     for letter, entries in lists.items():
         for entry in entries:
@@ -39,7 +41,9 @@ def known(source: Pool, names: Names, common: set[str]) -> dict[str, str]:
     for word, letters in classes.items():
         doubtful = word.lower() in common
         norm = "§" + "".join(sorted(letters)) + ("c" if doubtful else "")
-        spellings = {word, plain(word)} | (set() if doubtful or len(word) < 4 else {word.lower(), word.upper()})
+        spellings = {word, plain(word)} | (
+            set() if doubtful or letters & {"t", "x"} or len(word) < 4 else {word.lower(), word.upper()}
+        )
         for spelling in sorted(spellings):
             table.setdefault(spelling, norm)
     return table

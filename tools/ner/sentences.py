@@ -101,6 +101,7 @@ class Writer:
         made = {
             "lower": " ".join(some).lower(), "upper": " ".join(some).upper(), "title": title(" ".join(some[:5])),
             "upper1": rng.choice(lengthy).upper(), "word": title(rng.choice(lengthy).lower()),
+            "trade": rng.choice(self.names.parts["trade"]),
         }  # fmt: skip
         return made[slot] if slot in made else fillers.FILLERS[slot](rng)
 
@@ -124,7 +125,7 @@ class Writer:
         slot, group = "{" + kind + "}", "P" if kind in "FN" else kind
         if chance < 0.2 or not words:
             if rng.random() < 0.5 and words:
-                words[rng.randrange(len(words))] = "{prod}"
+                words[rng.randrange(len(words))] = rng.choice(("{prod}", "{prod}", "{trade}"))
             return " ".join(words)
         if chance < 0.55:
             at, lead = rng.randint(0, len(words)), rng.choice(LEADS[group])

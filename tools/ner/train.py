@@ -43,9 +43,9 @@ warnings.filterwarnings("ignore", message=".*could not be aligned.*")
 class Recipe:
     """Everything that decides what comes out."""
 
-    sentences: int = 90_000
+    sentences: int = 110_000
     seed: int = 7
-    batch_words: int = 250
+    batch_words: int = 200
     rate: float = 0.002
     dropout: float = 0.1
     coined: float = 0.35
