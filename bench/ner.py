@@ -18,9 +18,8 @@ sys.path.insert(0, str(ROOT / "tools" / "ner"))
 sys.path.insert(0, str(ROOT / "src"))
 
 import score  # noqa: E402
-from train import place_split  # noqa: E402
-
 from holdfast.redact.names import BUNDLED, RECORD, find_names  # noqa: E402
+from train import place_split  # noqa: E402
 
 CHARACTERS = 140
 LABELS = {"PERSON": "PERSON", "ORG": "ORG", "PLACE": "LOC"}
@@ -59,14 +58,24 @@ def main() -> None:
         find(texts)
         rates.append(rows / (time.perf_counter() - start))
     print(
-        json.dumps({
-            "bench": "ner", "rows": rows, "characters": round(sum(map(len, texts)) / rows),
-            "rows_per_s": round(max(rates)), "rows_per_s_all": [round(rate) for rate in rates], "load_s": round(load, 2),
-            "f1": {name: score.score(find, rows)["f"] for name, rows in sets.items()},
-            "false_masks_per_1000_words": score.false_masks(find)["per_1000_words"],
-            "spacy": version("spacy"), "thinc": version("thinc"), "python": platform.python_version(),
-            "cpu": platform.machine(), "cpus": os.cpu_count(), "threads": os.environ.get("OMP_NUM_THREADS", "default"),
-        })  # fmt: skip
+        json.dumps(
+            {
+                "bench": "ner",
+                "rows": rows,
+                "characters": round(sum(map(len, texts)) / rows),
+                "rows_per_s": round(max(rates)),
+                "rows_per_s_all": [round(rate) for rate in rates],
+                "load_s": round(load, 2),
+                "f1": {name: score.score(find, rows)["f"] for name, rows in sets.items()},
+                "false_masks_per_1000_words": score.false_masks(find)["per_1000_words"],
+                "spacy": version("spacy"),
+                "thinc": version("thinc"),
+                "python": platform.python_version(),
+                "cpu": platform.machine(),
+                "cpus": os.cpu_count(),
+                "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+            }
+        )  # fmt: skip
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import spacy
 from spacy.language import Language
+from spacy.lookups import Lookups
 from spacy.tokenizer import Tokenizer
 
 
@@ -17,10 +18,10 @@ class Shape:
     width: int = 64
     depth: int = 3
     attributes: tuple[str, ...] = ("NORM", "PREFIX", "SUFFIX", "SHAPE")
-    rows: tuple[int, ...] = (5000, 1000, 2500, 1500)
+    rows: tuple[int, ...] = (4000, 500, 2500, 1000)
     window: int = 1
-    pieces: int = 3
-    hidden: int = 64
+    pieces: int = 2
+    hidden: int = 32
     characters: int = 0
     prefix: int = 1
 
@@ -38,10 +39,14 @@ def tokenizer(nlp: Language) -> Tokenizer:
     )
 
 
-def build(shape: Shape, seed: int) -> Language:
-    """An untrained pipeline."""
+def build(shape: Shape, seed: int, known: dict[str, str]) -> Language:
+    """An untrained pipeline; `known` maps spellings to the norm that stands for their class."""
     spacy.util.fix_random_seed(seed)
     nlp = spacy.blank("xx")
+    if known:
+        lookups = Lookups()
+        lookups.add_table("lexeme_norm", known)
+        nlp.vocab.lookups = lookups
     nlp.tokenizer = tokenizer(nlp)
     embed: dict[str, object] = {
         "@architectures": "spacy.MultiHashEmbed.v2", "width": shape.width, "attrs": list(shape.attributes),

@@ -20,24 +20,20 @@ TRAIN_LOCALES = (
 HELD_LOCALES = ("it_IT", "pl_PL", "sk_SK", "sl_SI", "pt_BR", "lv_LV", "tw_GH", "az_AZ", "ga_IE")
 ROMANIZED = ("ja_JP", "zh_CN")  # their names are used in Latin letters only
 EACH = 500
-PARTICLES = ("de", "van", "von", "van der", "de la", "al", "el", "bin", "da", "dos", "di", "del", "Mac", "ter", "ben")
-TITLES = ("Mr", "Mr.", "Mrs", "Mrs.", "Ms", "Ms.", "Dr", "Dr.", "Prof.", "Herr", "Frau", "Señora", "Sir", "Mme")
-TWO_SYLLABLE = (
-    "Wei Li Na Jing Min Hao Lin Chen Wang Zhang Liu Yang Zhao Wu Xu Sun Ma Zhu Hu Guo Lan Mei Ling Xiu Hui Yan Tao Jun "
-    "Kim Park Choi Jung Kang Cho Yoon Lim Ji Soo Hyun Min Seo Eun Hye Jin Tae Young Nguyen Tran Le Pham Hoang Phan Vu "
-    "Dang Bui Do Thi Van Duc Anh Thanh Huong Minh Quang Tuan"
-).split()
-ARABIC = (
-    "Ahmed Mohammed Ali Omar Hassan Hussein Khalid Ibrahim Yusuf Mahmoud Mustafa Abdullah Abdul Karim Rahim Fatima Aisha "
-    "Layla Leila Noor Zainab Maryam Salma Yasmin Samira Nadia Rania Huda Farouk Aziz Nasser Saleh Haddad Khan Malik "
-    "Rahman Hakim Said Mansour Sharif Bakr Qasim Tariq Bilal Hamza Idris Iqbal Farah Amir Karimi Ahmadi Rezaei"
-).split()
 
 
 def rows(name: str) -> list[str]:
     """Lines of a text file of this folder, without comments."""
     lines = (TEXT / name).read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def lists() -> dict[str, list[str]]:
+    """The word lists of `text/words.txt` by their names."""
+    return {key: words.split(";") for key, words in (line.split(": ", 1) for line in rows("words.txt"))}
+
+
+WORDS = lists()
 
 
 def plain(text: str) -> str:
@@ -126,7 +122,7 @@ class Names:
     def first(self, rng: random.Random) -> str:
         """A first name."""
         if self.coined and rng.random() < 0.06:
-            return rng.choice(ARABIC)
+            return rng.choice(WORDS["arabic"])
         return self.word("first", rng)
 
     def last(self, rng: random.Random) -> str:
@@ -135,7 +131,7 @@ class Names:
         if chance < 0.04:
             return self.word("last", rng) + "-" + self.word("last", rng)
         if chance < 0.08:
-            return rng.choice(PARTICLES) + " " + self.word("last", rng)
+            return rng.choice(WORDS["particle"]) + " " + self.word("last", rng)
         if chance < 0.10:
             return rng.choice(("O'", "D'", "Mc", "Al-", "El-", "Ben-")) + self.word("last", rng)
         return self.word("last", rng)
@@ -144,11 +140,11 @@ class Names:
         """A person in one of the forms in which people are named at work."""
         chance, first, last = rng.random(), self.first(rng), self.last(rng)
         if self.coined and chance > 0.96:
-            return " ".join(rng.sample(TWO_SYLLABLE, rng.choice((2, 2, 3))))
+            return " ".join(rng.sample(WORDS["syllable"], rng.choice((2, 2, 3))))
         forms = (
             (0.58, f"{first} {last}"), (0.74, first), (0.80, last), (0.83, f"{first[0]}. {last}"),
             (0.85, f"{last}, {first}"), (0.87, f"{first} {rng.choice('ABCDEFGHJKLMNPRSTVW')}. {last}"),
-            (0.92, f"{rng.choice(TITLES)} {last}"), (0.94, f"{first} {self.first(rng)} {last}"),
+            (0.92, f"{rng.choice(WORDS['title'])} {last}"), (0.94, f"{first} {self.first(rng)} {last}"),
             (0.95, f"{first}-{self.first(rng)} {last}"), (0.97, f"{first} {last} {self.word('last', rng)}"),
             (1.0, f"{first} {last}"),
         )  # fmt: skip
@@ -158,7 +154,10 @@ class Names:
         """A place, now and then with a point of the compass or a street."""
         chance, name = rng.random(), self.word("place", rng)
         if chance < 0.03:
-            return rng.choice(("North", "South", "East", "West", "New", "Port", "San", "Saint", "Bad", "Upper")) + f" {name}"
+            return (
+                rng.choice(("North", "South", "East", "West", "New", "Port", "San", "Saint", "Bad", "Upper"))
+                + f" {name}"
+            )
         if chance < 0.05:
             street = rng.choice(("Street", "Road", "Avenue", "Lane", "Way", "Square", "Drive"))
             return f"{rng.randint(1, 200)} {self.word('last', rng)} {street}"
@@ -175,7 +174,8 @@ class Names:
             text = part["public"].replace("{L}", self.word("place", rng)).replace("{N}", self.word("last", rng))
             return text.replace("{F}", self.first(rng))
         stem = rng.choice((
-            part["stem"], self.word("last", rng), self.word("place", rng), part["stem"] + " " + rng.choice(self.parts["stem"]),
+            part["stem"], self.word("last", rng), self.word("place", rng),
+            part["stem"] + " " + rng.choice(self.parts["stem"]),
             part["stem"] + rng.choice(self.parts["stem"]).lower(), part["stem"] + rng.choice(self.parts["stem"]),
             self.word("last", rng), f"{self.word('last', rng)} {rng.choice(('&', 'and'))} {self.word('last', rng)}",
             "".join(rng.choices("ABCDEFGHIKLMNOPRSTUVW", k=rng.choice((2, 3, 3)))),

@@ -32,7 +32,9 @@ def handwritten(name: str) -> list[Sentence]:
     return found
 
 
-def generated(templates: Sequence[str], locales: Sequence[str], count: int, seed: int, places: Sequence[str]) -> list[Sentence]:
+def generated(
+    templates: Sequence[str], locales: Sequence[str], count: int, seed: int, places: Sequence[str]
+) -> list[Sentence]:
     """Sentences from templates and locales, without coined words."""
     rng, writer = random.Random(seed), Writer(Names(pool(locales, seed, places), coined=0.0), templates, seed)
     return [writer.fill(rng.choice(templates), rng) for _ in range(count)]
@@ -86,10 +88,18 @@ def false_masks(find: Finder) -> dict[str, Any]:
     for path in sorted((ROOT / "examples" / "triage").glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            texts += [row["input"]] if "input" in row else [m["content"] for m in row["messages"] if m["role"] == "user"]
+            texts += (
+                [row["input"]] if "input" in row else [m["content"] for m in row["messages"] if m["role"] == "user"]
+            )
     words, kinds, samples = sum(len(text.split()) for text in texts), Counter[str](), Counter[str]()
     for text, got in zip(texts, find(texts), strict=True):
         kinds.update(label for _, _, label in got)
         samples.update(text[start:end] for start, end, _ in got)
     rate = round(1000 * kinds.total() / words, 2)
-    return {"texts": len(texts), "words": words, "masks": dict(kinds), "per_1000_words": rate, "samples": samples.most_common(25)}
+    return {
+        "texts": len(texts),
+        "words": words,
+        "masks": dict(kinds),
+        "per_1000_words": rate,
+        "samples": samples.most_common(25),
+    }

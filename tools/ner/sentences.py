@@ -23,20 +23,8 @@ LABELS = {"P": "PERSON", "F": "PERSON", "N": "PERSON", "O": "ORG", "L": "LOC"}
 SLOT = re.compile(r"\{([A-Za-z]\w*)\}")
 CHOICE = re.compile(r"<([^<>]*\|[^<>]*)>")
 # Words that lead to an entity, and words that follow one, for splicing into any sentence.
-LEADS = {
-    "P": "assigned to;approved by;reported by;owner;contact;escalated to;with;for;from;by;and;cc;employee;author;reviewed "
-    "by;sent to;engineer;manager;on behalf of;to;says;said;wrote;ask;asked;told;call;called;met;thanks;per;via;see;helped "
-    "by;user;colleague;technician;our;dear;hi;hey;but;while;because;when;if;that;so;according to;including;like".split(";"),
-    "O": "for;from;at;by;customer;vendor;client;supplier;partner;company;with;of;bought from;hosted by;our customer;tenant;"
-    "on behalf of;and;to;sold to;the;bank;leased from;provided by;contract with;billed to;invoice for;says;because".split(";"),
-    "L": "in;at;from;to;near;via;of;for;located in;site;city of;office in;moved to;hosted in;around;outside;between;across;"
-    "users in;team in;the;and;region;branch;towards;through;through our office in;data centre".split(";"),
-}  # fmt: skip
-TAILS = {
-    "P": "was will wrote called said has reported noticed wrote: - is: and says thinks asked fixed owns can should 's , :".split(),
-    "O": "was will reported has asked called - is : wants 's complained cancelled , pays uses and staff users".split(),
-    "L": "is was - : , has lost office branch site users team and data will".split(),
-}
+LEADS = {kind: fillers.WORDS[f"lead {kind}"] for kind in "POL"}
+TAILS = {kind: fillers.WORDS[f"tail {kind}"] for kind in "POL"}
 
 
 @lru_cache(maxsize=2)
@@ -55,7 +43,16 @@ def docstrings(folder: str) -> tuple[str, ...]:
 @lru_cache(maxsize=2)
 def code_lines(folder: str) -> tuple[str, ...]:
     """Lines of code of some modules of the standard library."""
-    names = ("argparse", "logging/__init__", "socket", "subprocess", "shutil", "threading", "json/decoder", "http/client")
+    names = (
+        "argparse",
+        "logging/__init__",
+        "socket",
+        "subprocess",
+        "shutil",
+        "threading",
+        "json/decoder",
+        "http/client",
+    )
     text = "\n".join((Path(folder) / f"{name}.py").read_text(encoding="utf-8") for name in names)
     return tuple(line.strip() for line in text.splitlines() if 12 < len(line.strip()) < 120 and "{" not in line)
 
@@ -104,6 +101,7 @@ class Writer:
         made = {
             "lower": " ".join(some).lower(), "upper": " ".join(some).upper(), "title": title(" ".join(some[:5])),
             "upper1": rng.choice(lengthy).upper(), "word": title(rng.choice(lengthy).lower()),
+            "trade": rng.choice(self.names.parts["trade"]),
         }  # fmt: skip
         return made[slot] if slot in made else fillers.FILLERS[slot](rng)
 
@@ -123,12 +121,15 @@ class Writer:
 
     def splice(self, text: str, rng: Rng) -> str:
         """A template made of any sentence: an entity slot put somewhere in, or none."""
-        words, chance, kind = text.split(), rng.random(), rng.choice("PPPFNOOOLL")
+        words, chance, kind = text.split(), rng.random(), rng.choice("PPPFNOOOOLLL")
         slot, group = "{" + kind + "}", "P" if kind in "FN" else kind
         if chance < 0.2 or not words:
-            return text
+            if rng.random() < 0.5 and words:
+                words[rng.randrange(len(words))] = rng.choice(("{prod}", "{prod}", "{trade}"))
+            return " ".join(words)
         if chance < 0.55:
-            words.insert(rng.randint(0, len(words)), rng.choice(LEADS[group]) + " " + slot)
+            at, lead = rng.randint(0, len(words)), rng.choice(LEADS[group])
+            words.insert(at, (lead if at else lead[:1].upper() + lead[1:]) + " " + slot)
         elif chance < 0.60:
             words[rng.randrange(len(words))] = slot
         elif chance < 0.80:
@@ -140,7 +141,12 @@ class Writer:
         else:
             other = "{" + rng.choice("PFOL") + "}"
             at = rng.randint(0, len(words))
-            words[at:at] = [rng.choice(LEADS[group]), slot, rng.choice(("and", "of", "in", "from", "(", "at", ",", "/")), other]
+            words[at:at] = [
+                rng.choice(LEADS[group]),
+                slot,
+                rng.choice(("and", "of", "in", "from", "(", "at", ",", "/")),
+                other,
+            ]
         return " ".join(words)
 
     def sentence(self, rng: Rng, shares: dict[str, float]) -> Sentence:
@@ -182,7 +188,9 @@ def noisy(sentence: Sentence, rng: Rng, share: float) -> Sentence:
     if chance < 0.70:
         return remade(text, entities, lambda part: part.rstrip(".") if part.endswith(".") else part)
     if chance < 0.85:
-        head = rng.choice(("> ", "- ", "* ", "[{clock}] ", "{stamp} ", "{tkt}: ", "{tkt} ", "1. ", "**", "FYI: ", "update: "))
+        head = rng.choice(
+            ("> ", "- ", "* ", "[{clock}] ", "{stamp} ", "{tkt}: ", "{tkt} ", "1. ", "**", "FYI: ", "update: ")
+        )
         head = SLOT.sub(lambda m: fillers.FILLERS[m[1]](rng), head)
         return head + text, [(s + len(head), e + len(head), label) for s, e, label in entities]
     if chance < 1.0:

@@ -7,24 +7,33 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import random
 import shutil
 import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
-import score  # noqa: E402
-from model import Shape, build  # noqa: E402
-from people import TRAIN_LOCALES, Names, pool, rows  # noqa: E402
-from sentences import Sentence, Writer, noisy  # noqa: E402
+import spacy  # noqa: E402
 from spacy.language import Language  # noqa: E402
 from spacy.training import Example  # noqa: E402
+
+import card  # noqa: E402
+import gazetteer  # noqa: E402
+import score  # noqa: E402
+from holdfast.core.digest import digest_tree  # noqa: E402
+from holdfast.redact.names import RECORD, find_names  # noqa: E402
+from model import Shape, build  # noqa: E402
+from people import TRAIN_LOCALES, Names, pool, rows  # noqa: E402
+from sentences import Sentence, Writer, noisy, pebble_texts  # noqa: E402
 
 SHARES = {"template": 0.22, "pair": 0.05, "negative": 0.15, "docstring": 0.30, "pebble": 0.22, "code": 0.06}
 warnings.filterwarnings("ignore", message=".*could not be aligned.*")
@@ -34,14 +43,15 @@ warnings.filterwarnings("ignore", message=".*could not be aligned.*")
 class Recipe:
     """Everything that decides what comes out."""
 
-    sentences: int = 160_000
+    sentences: int = 110_000
     seed: int = 7
-    batch_words: int = 1500
-    rate: float = 0.001
+    batch_words: int = 200
+    rate: float = 0.002
     dropout: float = 0.1
     coined: float = 0.35
     noise: float = 0.25
     average: bool = True
+    gazetteer: bool = True
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
     shape: Shape = field(default_factory=Shape)
 
@@ -53,11 +63,15 @@ def place_split(seed: int) -> tuple[list[str], list[str]]:
     return places[len(places) // 5 :], places[: len(places) // 5]
 
 
-def examples(nlp: Language, recipe: Recipe, count: int, seed: int) -> Iterator[Example]:
+def writer_of(recipe: Recipe) -> Writer:
+    """What writes the training text."""
+    names = Names(pool(TRAIN_LOCALES, recipe.seed, place_split(recipe.seed)[0]), recipe.coined)
+    return Writer(names, rows("templates.txt"), recipe.seed)
+
+
+def examples(nlp: Language, recipe: Recipe, writer: Writer, count: int, seed: int) -> Iterator[Example]:
     """Training examples, all different."""
-    rng, places = random.Random(seed), place_split(recipe.seed)[0]
-    names = Names(pool(TRAIN_LOCALES, recipe.seed, places), recipe.coined)
-    writer = Writer(names, rows("templates.txt"), recipe.seed)
+    rng = random.Random(seed)
     for _ in range(count):
         yield example(nlp, noisy(writer.sentence(rng, recipe.shares), rng, recipe.noise))
 
@@ -84,11 +98,16 @@ def batches(stream: Iterator[Example], words: int) -> Iterator[list[Example]]:
 def train(recipe: Recipe) -> tuple[Language, dict[str, Any]]:
     """A trained pipeline and how it went."""
     start = time.time()
-    nlp = build(recipe.shape, recipe.seed)
-    optimizer = nlp.initialize(lambda: examples(nlp, recipe, 300, recipe.seed + 1))
+    writer = writer_of(recipe)
+    table = {}
+    if recipe.gazetteer:
+        common = gazetteer.common_words(writer.plain + pebble_texts(6000, recipe.seed))
+        table = gazetteer.known(writer.names.source, writer.names, common)
+    nlp = build(recipe.shape, recipe.seed, table)
+    optimizer = nlp.initialize(lambda: examples(nlp, recipe, writer, 300, recipe.seed + 1))
     done, step = 0, 0
     losses: dict[str, float] = {}
-    for batch in batches(examples(nlp, recipe, recipe.sentences, recipe.seed + 2), recipe.batch_words):
+    for batch in batches(examples(nlp, recipe, writer, recipe.sentences, recipe.seed + 2), recipe.batch_words):
         done, step = done + len(batch), step + 1
         optimizer.learn_rate = recipe.rate * min(1.0, step / 50) * max(0.02, 1 - done / recipe.sentences)
         nlp.update(batch, sgd=optimizer, losses=losses, drop=recipe.dropout)
@@ -98,21 +117,41 @@ def train(recipe: Recipe) -> tuple[Language, dict[str, Any]]:
     if recipe.average:
         with nlp.use_params(optimizer.averages):
             nlp.from_bytes(nlp.to_bytes(exclude=["vocab"]), exclude=["vocab"])
-    return nlp, {"seconds": round(time.time() - start), "steps": step}
+    return nlp, {
+        "seconds": round(time.time() - start),
+        "cpu_seconds": round(time.process_time()),
+        "steps": step,
+        "known_words": len(table),
+    }
 
 
-def finder(nlp: Language) -> score.Finder:
-    """The pipeline as a function from texts to spans."""
-    return lambda texts: [
-        [(e.start_char, e.end_char, e.label_) for e in doc.ents] for doc in nlp.pipe(texts, batch_size=256)
-    ]
+def finder(model: str) -> score.Finder:
+    """What holdfast finds with the pipeline in that folder, as the scorer wants it."""
+    labels = {"PLACE": "LOC"}
+
+    def find(texts: Sequence[str]) -> list[list[tuple[int, int, str]]]:
+        return [[(s.start, s.end, labels.get(s.type, s.type)) for s in row] for row in find_names(texts, model)]
+
+    return find
 
 
-def save(nlp: Language, out: Path) -> int:
-    """Write the pipeline without the strings it met in training; returns bytes."""
+def save(nlp: Language, out: Path) -> None:
+    """Write the pipeline without the strings that it met in training."""
     shutil.rmtree(out, ignore_errors=True)
     nlp.to_disk(out, exclude=["vocab"])
-    return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    vocab = spacy.blank("xx").vocab
+    vocab.lookups = nlp.vocab.lookups
+    vocab.to_disk(out / "vocab", exclude=["vectors"])
+
+
+def finish(out: Path, recipe: Recipe, record: dict[str, Any]) -> None:
+    """Write the record, with a digest of every file of the pipeline, and the card."""
+    files = digest_tree(out, skip=(RECORD, "README.md"))
+    versions = {name: version(name) for name in ("spacy", "thinc", "Faker")} | {"python": platform.python_version()}
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    record = {"recipe": asdict(recipe), "versions": versions, "bytes": size, **record, "files": files}
+    (out / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / "README.md").write_text(card.render(record, len(rows("templates_held.txt"))), encoding="utf-8")
 
 
 def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -141,15 +180,19 @@ def main() -> None:
     options = parser.parse_args()
     recipe = with_settings(Recipe(), options.set)
     nlp, record = train(recipe)
-    find = finder(nlp)
-    train_places, held_places = place_split(recipe.seed)
-    for name, sentences in score.sets(train_places, held_places):
+    save(nlp, options.out)
+    find = finder(str(options.out))
+    record["sets"] = {}
+    for name, sentences in score.sets(*place_split(recipe.seed)):
         if options.trial and name == "hand-written, test":
             continue
         got = score.score(find, sentences)
-        print(f"{name:40s}", {k: v for k, v in got.items() if k != "by_type"}, {k: v["f"] for k, v in got["by_type"].items()}, flush=True)
-    print(score.false_masks(find))
-    print(record, save(nlp, options.out), "bytes")
+        record["sets"][name] = got
+        print(f"{name:40s}", json.dumps(got), flush=True)
+    record["false_masks"] = score.false_masks(find)
+    print(json.dumps(record["false_masks"], ensure_ascii=False))
+    if not options.trial:
+        finish(options.out, recipe, record)
 
 
 if __name__ == "__main__":

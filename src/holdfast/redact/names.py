@@ -7,6 +7,7 @@ and misses, is `names_model/README.md`.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ def _pipeline(model: str) -> "Language":
     except (OSError, ValueError, KeyError, ImportError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
-            f"spaCy {spacy.__version__} cannot load the pipeline in {folder}: {first}",
+            f"spaCy {version('spacy')} cannot load the pipeline in {folder}: {first}",
             hint="python -m spacy validate; retrain or convert the pipeline for this version of spaCy",
         ) from error
     labels = {label for pipe in nlp.pipe_labels.values() for label in pipe}

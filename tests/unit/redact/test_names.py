@@ -35,7 +35,8 @@ def test_bundled_files_are_those_of_the_record_and_small() -> None:
     names.check_bundled()
     files = [path for path in names.BUNDLED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 4 * MIB
-    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".bin")]
+    pickles = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+    assert not [path for path in files if path.read_bytes().startswith(pickles)]
 
 
 def test_a_changed_bundled_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
