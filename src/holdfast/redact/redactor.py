@@ -11,7 +11,6 @@ import msgspec
 from holdfast.core.config import RedactConfig
 from holdfast.core.errors import ConfigError, ContractError
 from holdfast.core.records import Example, Message
-from holdfast.redact.engine import find_spans
 from holdfast.redact.placeholders import PLACEHOLDER, Placeholders
 from holdfast.redact.policy import Policy
 from holdfast.redact.spans import RANKS, Span, merge
@@ -29,6 +28,10 @@ class Redactor:
 
         Raises ConfigError when `keep`, `deny` or `types` cannot be understood.
         """
+        # The recognisers compile some two hundred expressions: not before there is something to mask.
+        from holdfast.redact.engine import find_spans
+
+        self._find_spans = find_spans
         self.config = config
         key_file = config.pseudonym_key_file
         if key_file and forbidden is not None and Path(key_file).resolve().is_relative_to(forbidden.resolve()):
@@ -59,7 +62,7 @@ class Redactor:
             taken = [match.span() for match in PLACEHOLDER.finditer(text)]
             if taken:  # a placeholder is neither a value nor a word that tells what stands beside it
                 plain = PLACEHOLDER.sub(_blank, text)
-        spans = find_spans(plain, self._extra)
+        spans = self._find_spans(plain, self._extra)
         if not spans:
             return spans
         hides = self.policy.hides

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from msgspec import structs
 
@@ -11,10 +11,12 @@ from holdfast.core.config import Source
 from holdfast.core.console import Bar
 from holdfast.core.context import StageContext
 from holdfast.core.records import Example, Message, examples_bytes
-from holdfast.redact.redactor import Redactor
 from holdfast.sources.defects import Defect, FileReport, FirstDefects, SourceReport, defects_error, describe_files
 from holdfast.sources.files import display_names, find_files
 from holdfast.sources.readers import read_source
+
+if TYPE_CHECKING:
+    from holdfast.redact.redactor import Redactor
 
 CHUNK = 1000
 
@@ -24,6 +26,8 @@ def run(context: StageContext) -> None:
 
     Memory does not grow with the rows: they are written in chunks to a file that gets its name only when all are sound.
     """
+    from holdfast.redact.redactor import Redactor
+
     config = context.config.collect
     found = [find_files(source.path) for source in config.sources]
     names = iter(display_names([path for files in found for path in files.files]))
@@ -61,7 +65,7 @@ def _examples(rows: Iterable[Example | Defect], defects: FirstDefects) -> Iterat
 
 
 def _write(
-    examples: Iterator[Example], system_prompt: str, out: IO[bytes], defects: FirstDefects, redactor: Redactor
+    examples: Iterator[Example], system_prompt: str, out: IO[bytes], defects: FirstDefects, redactor: "Redactor"
 ) -> None:
     """Mask and write examples in chunks; after the first defect they are only counted, for nothing will be kept."""
     chunk: list[Example] = []

@@ -15,7 +15,7 @@ from holdfast.core.context import StageContext
 from holdfast.core.errors import ConfigError, ContractError, KeyFileError
 from holdfast.core.records import Example, Message
 from holdfast.core.rundir import RunDir
-from holdfast.redact import redactor as redactor_module
+from holdfast.redact import engine
 from holdfast.redact.placeholders import PLACEHOLDER, read_key
 from holdfast.redact.redactor import Redactor
 from holdfast.redact.scanner import scan
@@ -151,7 +151,7 @@ def test_masking_can_be_switched_off(key_file: Path) -> None:
 def test_what_the_engine_misses_the_scanner_reports_without_the_value(
     key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redactor_module, "find_spans", lambda text, extra=(): [])
+    monkeypatch.setattr(engine, "find_spans", lambda text, extra=(): [])
     with pytest.raises(ContractError, match=r"a\.jsonl:7: github-token") as caught:
         redactor(key_file).mask_examples([example(f"use {SECRET}", "ok")])
     assert caught.value.exit_code == 20
@@ -185,6 +185,12 @@ def test_the_scanner_imports_nothing_of_the_engine() -> None:
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"holdfast.redact.scanner", "holdfast.redact.policy"} <= set(names)
     assert not {"holdfast.redact." + n for n in ("engine", "tokens", "numbers", "shadow", "checks")} & set(names)
+
+
+def test_importing_the_redactor_compiles_no_recogniser() -> None:
+    code = "import sys; import holdfast.redact.redactor; print('holdfast.redact.engine' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_overlaps_become_their_union_under_the_first_rank() -> None:
