@@ -70,7 +70,7 @@ def _prepare_files(config: RunConfig) -> list[str]:
 EXAMPLES = {"prepare": ("test.jsonl", "task.json"), BASE_MODEL: ()}
 
 STAGES = (
-    Stage("collect", 2, sources.run, ("collect",), {}, _source_files),
+    Stage("collect", 3, sources.run, ("collect", "redact"), {}, _source_files),
     Stage("prepare", 2, dataset.run, ("prepare", "augment", "sequence_len", "seed"),
           {"collect": ("examples.jsonl", "collect.json", "redaction.json"), BASE_MODEL: ()}, _prepare_files),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),

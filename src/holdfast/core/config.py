@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from holdfast.core.errors import ConfigError
+from holdfast.core.redact_config import RedactConfig as RedactConfig
 from holdfast.core.section import Section as Section
 from holdfast.core.source_config import Source as Source
 from holdfast.core.validated import read_model
@@ -204,6 +205,7 @@ class RunConfig(Section):
     seed: int = 42
     """Seed of the split and of training."""
     collect: CollectConfig
+    redact: RedactConfig = RedactConfig()
     prepare: PrepareConfig = PrepareConfig()
     augment: AugmentConfig = AugmentConfig()
     plan: PlanConfig = PlanConfig()
@@ -237,6 +239,10 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         update["prepare"] = config.prepare.model_copy(update=absolute)
     if config.augment.rules:
         update["augment"] = config.augment.model_copy(update={"rules": _absolute(config.augment.rules, folder)})
+    redact = {name: _absolute(text, folder) for name in ("ner", "pseudonym_key_file")
+              if (text := getattr(config.redact, name)) and text not in ("bundled", "presidio")}  # fmt: skip
+    if redact:
+        update["redact"] = config.redact.model_copy(update=redact)
     if config.base_model.startswith((".", "/", "~")) or (folder / config.base_model).is_dir():
         update["base_model"] = _absolute(config.base_model, folder)
     if config.verify.deploy not in ("F16", "auto") and config.verify.deploy not in config.export.quantizations:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from holdfast.core.config import RedactConfig
 from holdfast.core.console import Console
 from holdfast.core.errors import UsageError
+from holdfast.redact.redactor import Redactor
 
 
 def validate(data: Path, contract_file: Path | None, form: str | None, console: Console) -> int:
@@ -26,6 +28,9 @@ def validate(data: Path, contract_file: Path | None, form: str | None, console: 
         raise UsageError(f"--format {form}: {error.errors()[0]['msg']}", hint="holdfast validate --help") from None
     report = SourceReport()
     examples = read_whole(source, data.name, report)
+    redactor = Redactor(RedactConfig(scanner=False))
+    for example in examples:
+        redactor.count_example(example)
     violations = find_conflicts(examples)
     if contract_file is not None:
         violations += validate_examples(examples, read_contract(contract_file))
@@ -37,9 +42,11 @@ def validate(data: Path, contract_file: Path | None, form: str | None, console: 
     text = f"{data}: {report.rows} rows, format {', '.join(formats)}: all keep " + (
         f"the contract {contract_file}" if contract_file else "the format (no --contract was given)"
     )
+    console.say(redactor.describe(would=True))
     document = {
         "data": str(data),
         "rows": report.rows,
+        "would_mask": dict(redactor.by_type),
         "format": ", ".join(formats),
         "files": [
             {"name": file.name, "format": file.format, "detected": file.detected, "reason": file.reason,

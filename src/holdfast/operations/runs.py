@@ -12,6 +12,7 @@ from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.manifest import read_manifest, verify_products
 from holdfast.core.rundir import RunDir
 from holdfast.pipeline import BASE_MODEL, STAGES, explain, run_pipeline
+from holdfast.redact.redactor import Redactor
 
 
 def run(
@@ -157,7 +158,10 @@ def evaluate_other_items(folder: Path, data: Path, console: Console, *, runtime:
         problems += base_model_changes(config, manifest.materials)
         if problems:
             raise IntegrityError("refusing to measure: " + "; ".join(problems), hint=f"holdfast check {folder}")
-    items = read_items(data, config)
+    redactor = Redactor(config.redact, forbidden=folder)
+    items = redactor.mask_examples(read_items(data, config))
+    masked = dict(redactor.by_type)
+    console.say(f"  {redactor.describe()}")
     quant = quant or deployed_quantization(config.verify.deploy, run_dir.stage("verify").path)
     gguf = run_dir.stage("export").path / f"{config.name}-{quant}.gguf" if runtime == "gguf" else None
     if gguf is not None and not gguf.is_file():
@@ -170,7 +174,7 @@ def evaluate_other_items(folder: Path, data: Path, console: Console, *, runtime:
         items,
         console,
     )
-    document |= {"run_dir": str(folder), "data": str(data)}
+    document |= {"run_dir": str(folder), "data": str(data), "redaction": masked}
     console.result(document, report.render_comparison(document))
     return 0
 
