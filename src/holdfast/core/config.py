@@ -3,33 +3,33 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from holdfast.core.errors import ConfigError
+from holdfast.core.knowledge_config import KnowledgeSource, PrologSource
+from holdfast.core.section import Section
 from holdfast.core.validated import read_model
 from holdfast.core.yamlfile import parse_scalar
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Quantization = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]
-Metric = Literal["label_accuracy", "valid_json"]
-
-
-class Section(BaseModel):
-    """Frozen, and a key that is not known is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+Metric = Literal["label_accuracy", "valid_json", "knowledge"]
 
 
 class Source(Section):
     """A file of examples. `split` fixes where its rows go; `auto` lets `prepare` split them."""
 
     path: str
-    """A JSONL file."""
+    """A JSONL file; for `prolog` a .pl file or a folder of them, for `knowledge` a YAML file."""
     split: Literal["auto", "train", "valid", "test"] = "auto"
     """Where its rows go; `auto` = `prepare` splits them."""
-    format: Literal["auto", "messages", "instruction"] = "auto"
-    """`messages` (chat) or `instruction` (instruction, input, output); `auto` = look at the rows."""
+    format: Literal["auto", "messages", "instruction", "knowledge", "prolog"] = "auto"
+    """`messages` (chat), `instruction` (instruction, input, output), `prolog` or `knowledge`; `auto` = look."""
+    knowledge: KnowledgeSource = KnowledgeSource()
+    """How rows are made of a knowledge base (formats `prolog` and `knowledge`)."""
+    prolog: PrologSource = PrologSource()
+    """How a Prolog knowledge base is asked (format `prolog`)."""
 
 
 class CollectConfig(Section):
