@@ -26,7 +26,7 @@ from holdfast.core.errors import IntegrityError
 Verdict = Literal["keep", "iterate", "discard", "undecidable"]
 Results = Mapping[str, Any]  # results.json, or a rung of ladder.json
 EXIT_CODES: dict[Verdict, int] = {"keep": 0, "iterate": 10, "discard": 11, "undecidable": 12}
-SCORES = ("valid_json", "label_accuracy", "n")
+SCORES = ("valid_json", "label_accuracy", "knowledge", "n")
 ROUNDING = 1e-9  # 0.90 - 0.85 is a little more than 0.05
 COLLAPSE_SHARE = 0.6  # of all answers have the same label …
 COLLAPSE_EXCESS = 0.1  # … and at least this much more often than the references
@@ -79,7 +79,7 @@ def check_gates(
     tuned: Results, deployed: Results, comparison: Mapping[str, Any], gates: DecideConfig, parity: Mapping[str, Any]
 ) -> list[GateResult]:
     """Every gate, passed or not."""
-    primary = gates.primary
+    primary, lost = gates.primary, _answer_score(gates)
     same = parity["identical"] / parity["rows"] if parity["rows"] else 0.0
     return [
         _at_least("minimum_gain", comparison["difference"]["estimate"], gates.minimum_gain),
@@ -87,8 +87,7 @@ def check_gates(
         _at_least("minimum_score, deployed", deployed[primary], gates.minimum_score),
         _at_least("minimum_valid_json, tuned", tuned["valid_json"], gates.minimum_valid_json),
         _at_least("minimum_valid_json, deployed", deployed["valid_json"], gates.minimum_valid_json),
-        _at_most("maximum_deployed_loss", tuned["label_accuracy"] - deployed["label_accuracy"],
-                 gates.maximum_deployed_loss),
+        _at_most("maximum_deployed_loss", tuned[lost] - deployed[lost], gates.maximum_deployed_loss),
         GateResult("token parity", same, 1.0, same == 1.0 and bool(parity["bos_ok"] and parity["stop_ok"])),
     ]  # fmt: skip
 
@@ -98,13 +97,15 @@ def next_changes(
 ) -> list[str]:
     """The next change to try, from the pattern of the failure; at least one sentence."""
     changes = []
-    valid, accuracy = tuned["valid_json"], tuned["label_accuracy"]
+    valid, accuracy, lost = tuned["valid_json"], tuned["label_accuracy"], _answer_score(gates)
     if tuned["stopped"] < ENOUGH:
         changes.append(
             f"Only {_percent(tuned['stopped'])} of the answers end by themselves. Next: check in the token audit of "
             "`prepare` that the end token is trained, and raise evaluate.max_new_tokens if long answers are right."
         )
-    if valid < max(ENOUGH, gates.minimum_valid_json):
+    if gates.primary == "knowledge":
+        changes += _untrue(tuned, gates)
+    elif valid < max(ENOUGH, gates.minimum_valid_json):
         changes.append(f"Only {_percent(valid)} of the answers are valid JSON. Next: more epochs (train.num_epochs).")
     elif collapse := _collapse(tuned["confusion"]):
         label, share, wanted = collapse
@@ -118,7 +119,7 @@ def next_changes(
             f"The form is learned ({_percent(valid)} valid JSON), the labels are weak ({_percent(accuracy)} right"
             f"{confused}). Next: a sharper rubric in instruction and labels, or a larger base model."
         )
-    if tuned["label_accuracy"] - deployed["label_accuracy"] > gates.maximum_deployed_loss + ROUNDING:
+    if tuned[lost] - deployed[lost] > gates.maximum_deployed_loss + ROUNDING:
         changes.append(_losing_rung(tuned, rungs, gates))
     if parity["identical"] != parity["rows"] or not (parity["bos_ok"] and parity["stop_ok"]):
         changes.append("Serving does not feed the model the tokens of training. Next: see 08-verify/parity.json.")
@@ -158,12 +159,16 @@ def describe(
     return {
         **asdict(decision),
         "primary": comparison["metric"],
-        "baseline": {name: baseline[name] for name in SCORES},
-        "tuned": {name: tuned[name] for name in SCORES},
-        "deployed": {rung["rung"]: {name: rung[name] for name in SCORES} for rung in rungs},
+        "baseline": _scores(baseline),
+        "tuned": _scores(tuned),
+        "deployed": {rung["rung"]: _scores(rung) for rung in rungs},
         "items": comparison["items"],
         **{name: comparison[name] for name in ("p_value", "difference", "wins", "losses", "ties")},
     }
+
+
+def _scores(result: Results) -> dict[str, Any]:
+    return {name: result[name] for name in SCORES if name in result}
 
 
 def _judge(comparison: Mapping[str, Any], gates: DecideConfig, results: Sequence[GateResult]) -> tuple[Verdict, str]:
@@ -227,22 +232,40 @@ def _more_items(comparison: Mapping[str, Any]) -> str:
 
 def _losing_rung(tuned: Results, rungs: Sequence[Results], gates: DecideConfig) -> str:
     """Name the first rung that loses more than it may: F16 means the merge, a later one the quantisation."""
-    limit = tuned["label_accuracy"] - gates.maximum_deployed_loss - ROUNDING
-    at = next((i for i, rung in enumerate(rungs) if rung["label_accuracy"] < limit), None)
+    score = _answer_score(gates)
+    limit = tuned[score] - gates.maximum_deployed_loss - ROUNDING
+    at = next((i for i, rung in enumerate(rungs) if rung[score] < limit), None)
     if at is None:
         return "The deployed file is weaker than the tuned model. Next: holdfast run -c FILE --from verify."
-    rung = f"{rungs[at]['rung']} ({_percent(rungs[at]['label_accuracy'])})"
+    rung = f"{rungs[at]['rung']} ({_percent(rungs[at][score])})"
     if at == 0:
         remedy = "train with train.adapter=lora" if tuned.get("quantization") == "nf4" else "see 07-export/export.json"
         return (
-            f"The model is good only in transformers ({_percent(tuned['label_accuracy'])}); {rung} is the first rung "
+            f"The model is good only in transformers ({_percent(tuned[score])}); {rung} is the first rung "
             f"that loses, so merging or conversion costs it, not quantising. Next: {remedy}."
         )
     above = rungs[at - 1]
     return (
-        f"{above['rung']} still holds {_percent(above['label_accuracy'])}, {rung} is the first rung that loses: "
+        f"{above['rung']} still holds {_percent(above[score])}, {rung} is the first rung that loses: "
         f"quantising costs it. Next: deploy a finer one (verify.deploy={above['rung']})."
     )
+
+
+def _answer_score(gates: DecideConfig) -> str:
+    """The score that says whether an answer is right: of the knowledge base when it decides, else of the labels."""
+    return "knowledge" if gates.primary == "knowledge" else "label_accuracy"
+
+
+def _untrue(tuned: Results, gates: DecideConfig) -> list[str]:
+    """What the answers get wrong most often, when too many are untrue to the knowledge base."""
+    if tuned["knowledge"] >= max(ENOUGH, gates.minimum_score):
+        return []
+    counts = sorted(tuned["problems"].items(), key=lambda item: -item[1])[:3]
+    listed = ", ".join(f"{check} ({count} items)" for check, count in counts) or "nothing was recorded"
+    return [
+        f"Only {_percent(tuned['knowledge'])} of the answers are true to the knowledge base; most often wrong: {listed}. "
+        "Next: more rows about these facts (sample_nodes, alerts, topology of the source), or more epochs."
+    ]
 
 
 def _collapse(confusion: Mapping[str, Mapping[str, int]]) -> tuple[str, float, float] | None:

@@ -35,6 +35,7 @@ from holdfast.evaluate import verify
 from holdfast.export import stage as export
 from holdfast.plan import stage as plan
 from holdfast.sources import stage as sources
+from holdfast.sources.knowledge import knowledge_files
 from holdfast.train import stage as train
 
 BASE_MODEL = "base_model"
@@ -57,19 +58,23 @@ class Stage(NamedTuple):
 
 
 def _source_files(config: RunConfig) -> list[str]:
-    return [source.path for source in config.collect.sources]
+    return [
+        str(path)
+        for source in config.collect.sources
+        for path in (knowledge_files(source) if source.format in ("prolog", "knowledge") else [source.path])
+    ]
 
 
 def _contract_file(config: RunConfig) -> list[str]:
     return [config.prepare.contract] if config.prepare.contract else []
 
 
-EXAMPLES = {"prepare": ("test.jsonl", "task.json"), BASE_MODEL: ()}
+EXAMPLES = {"prepare": ("test.jsonl", "task.json", "knowledge.json"), BASE_MODEL: ()}
 
 STAGES = (
     Stage("collect", 1, sources.run, ("collect",), {}, _source_files),
     Stage("prepare", 1, dataset.run, ("prepare", "sequence_len", "seed"),
-          {"collect": ("examples.jsonl",), BASE_MODEL: ()}, _contract_file),
+          {"collect": ("examples.jsonl", "knowledge.json"), BASE_MODEL: ()}, _contract_file),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 1, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
@@ -81,7 +86,7 @@ STAGES = (
           {"prepare": ("valid.jsonl", "task.json"), "train": ("adapter/",), "evaluate": ("results.json",),
            BASE_MODEL: ()}),
     Stage("verify", 1, verify.run, ("name", "export", "verify", "evaluate"),
-          {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json"),
+          {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json", "knowledge.json"),
            "export": ("",), "evaluate": ("samples.jsonl", "results.json")}),
     Stage("decide", 1, decide.run, ("decide", "verify"),
           {"baseline": ("samples.jsonl", "results.json"),

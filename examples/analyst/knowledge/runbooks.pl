@@ -18,7 +18,7 @@ action(disk_latency_critical, _, 'Requests that wait', 'iostat -x 1 5').
 escalation(disk_latency_critical, 'Escalate at once when the pool is DEGRADED, FAULTED or REMOVED, or when latency is > 10 ms during a resilver.').
 
 probable_cause(io_saturated_critical, 'the NVMe device is busy all the time and requests queue: bursts of random writes from one guest, or copy-on-write from too many snapshots.').
-action(io_saturated_critical, Node, 'Writes by guest', Run) :- format(atom(Run), 'pvesh get /nodes/~w/qemu --full', [Node]).
+action(io_saturated_critical, Node, 'Writes by guest', Run) :- format(atom(Run), 'pvesh get /nodes/~w/qemu --full 1', [Node]).
 action(io_saturated_critical, _, 'Depth of the queue', 'cat /sys/block/nvme0n1/queue/nr_requests').
 action(io_saturated_critical, _, 'Evictions of the ARC', 'arcstat -f hit,miss,arcsz 1 5').
 action(io_saturated_critical, _, 'Number of snapshots', 'zfs list -t snapshot | wc -l').

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from holdfast.core.context import StageContext
 from holdfast.core.errors import ContractError
+from holdfast.core.knowledge import KNOWLEDGE_FILE
 from holdfast.core.records import SPLITS, Example, read_examples
 from holdfast.dataset.audit import Audit, RowTokens, audit_tokens, check_rows, summarise, too_long
 from holdfast.dataset.contract import DatasetContract, describe_task, read_contract
@@ -60,6 +61,8 @@ def run(context: StageContext) -> None:
         context.out.write_examples(f"{name}.jsonl", rows)
     task = describe_task(contract, config.name, [e for rows in by_split.values() for e in rows])
     context.out.write_json("task.json", task)
+    if (context.inputs["collect"] / KNOWLEDGE_FILE).is_file():
+        context.out.write_text(KNOWLEDGE_FILE, (context.inputs["collect"] / KNOWLEDGE_FILE).read_text(encoding="utf-8"))
     context.out.write_json("lengths.json", _lengths(audit, config.sequence_len))
     report = _report(context, divided, by_split, audit, long)
     context.out.write_json("report.json", {**report, "contract": contract.task if contract else None,

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from holdfast.core.config import RunConfig
 from holdfast.core.context import StageContext
+from holdfast.core.measures import shown_scores
 from holdfast.core.records import read_examples, read_jsonl
 from holdfast.evaluate.compare import Comparison, compare_samples, list_items
 from holdfast.evaluate.scorers import score_sample, summarize
@@ -56,7 +57,7 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     config, console = context.config, context.console
     task = read_task(context.inputs["prepare"] / "task.json")
     examples = read_examples(context.inputs["prepare"] / "test.jsonl")
-    check_items(task, examples)
+    check_items(task, examples, config.decide.primary)
     folder = models.find_base_model(config.base_model)
     clock = time.monotonic()
     replies = answer_with_transformers(
@@ -70,6 +71,6 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     results = {**summarize(rows), "seconds": seconds, "quantization": quantization_of(config)}
     context.out.write_jsonl("samples.jsonl", rows)
     context.out.write_json("results.json", results)
-    shares = ", ".join(f"{name} {results[name]:.3f}" for name in ("valid_json", "label_accuracy", "stopped"))
+    shares = ", ".join(f"{name} {results[name]:.3f}" for name in shown_scores(results))
     console.say(f"  {len(rows)} items in {seconds:.1f} s: {shares}")
     return rows

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from holdfast.core.config import RunConfig
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError, StageError
+from holdfast.core.measures import shown_scores
 from holdfast.core.records import Example, read_examples
 
-SCORES = ("valid_json", "label_accuracy", "stopped", "n")
+SCORES = ("valid_json", "label_accuracy", "knowledge", "stopped", "n")
 
 
 class Rung(NamedTuple):
@@ -117,7 +118,7 @@ def check_context(config: RunConfig, prompts: Sequence[int]) -> None:
 
 def describe(line: dict[str, Any]) -> str:
     """One line for people: a rung's scores, size and speed."""
-    scores = ", ".join(f"{name} {line[name]:.3f}" for name in SCORES[:-1] if isinstance(line.get(name), float))
+    scores = ", ".join(f"{name} {line[name]:.3f}" for name in shown_scores(line) if isinstance(line.get(name), float))
     return f"{line['rung']}: {scores}, {line['size_bytes'] / 2**20:.1f} MiB, {line['tokens_per_second']} tokens/s"
 
 

@@ -13,6 +13,7 @@ from holdfast.core.errors import ContractError, UsageError
 from holdfast.core.records import Example, Message, read_jsonl
 
 Format = Literal["messages", "instruction"]
+SourceFormat = Literal["messages", "instruction", "knowledge", "prolog"]
 Split = Literal["train", "valid", "test"]
 ROLES = ("system", "user", "assistant")
 SHOWN = 50
@@ -51,7 +52,7 @@ class Reading(NamedTuple):
 
     examples: list[Example]
     defects: list[Defect]
-    format: Format
+    format: SourceFormat
     ignored: dict[str, int]
 
 

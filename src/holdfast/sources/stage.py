@@ -6,20 +6,28 @@ from typing import Any
 
 from holdfast.core.config import Source
 from holdfast.core.context import StageContext
+from holdfast.core.knowledge import KNOWLEDGE_FILE, Knowledge, merge_knowledge
 from holdfast.core.records import Example, Message
+from holdfast.sources.knowledge import read_knowledge_source
 from holdfast.sources.readers import Defect, Reading, defects_error, read_file
 
 
 def run(context: StageContext) -> None:
-    """Write `examples.jsonl` and `collect.json`. Raises ContractError with the defects of all sources at once."""
+    """Write `examples.jsonl`, `collect.json` and the facts of knowledge bases, `knowledge.json`. Raises ContractError with the defects of all sources at once."""
     config = context.config.collect
     names = display_names([source.path for source in config.sources])
     examples: list[Example] = []
     defects: list[Defect] = []
     entries: list[dict[str, Any]] = []
+    facts: list[tuple[str, Knowledge]] = []
     read = 0
     for source, name in zip(config.sources, names, strict=True):
-        reading = read_source(source, name)
+        if source.format in ("prolog", "knowledge"):
+            found = read_knowledge_source(source, name)
+            facts.append((name, found.facts))
+            reading = Reading(found.examples, [], source.format, {})
+        else:
+            reading = read_source(source, name)
         _announce(context, source, name, reading)
         examples += (with_system_prompt(example, config.system_prompt) for example in reading.examples)
         defects += reading.defects
@@ -38,12 +46,15 @@ def run(context: StageContext) -> None:
     if defects:
         raise defects_error(defects, read)
     context.out.write_examples("examples.jsonl", examples)
+    if knowledge := merge_knowledge(facts):
+        context.out.write_json(KNOWLEDGE_FILE, knowledge.model_dump(mode="json"))
     context.out.write_json("collect.json", {"rows": len(examples), "sources": entries})
 
 
 def read_source(source: Source, name: str) -> Reading:
     """Read one entry of `collect.sources`; `name` is how its rows are called."""
-    return read_file(Path(source.path), name, source.format, None if source.split == "auto" else source.split)
+    form = source.format if source.format in ("messages", "instruction") else "auto"
+    return read_file(Path(source.path), name, form, None if source.split == "auto" else source.split)
 
 
 def with_system_prompt(example: Example, prompt: str) -> Example:
