@@ -80,7 +80,7 @@ def problems_of(answer: str, asked: Asked, prompt: str, reference: str, facts: K
 def take_apart(text: str) -> Runbook:
     """Sections, commands and prose of a runbook in Markdown."""
     marks = list(HEADING.finditer(text))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    ends = [*(mark.start() for mark in marks[1:]), len(text)][: len(marks)]
     bodies = {mark[1]: text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)}
     actions = tuple(_plain(c) for c in COMMAND.findall(bodies.get(SECTIONS[1], "")))
     commands = tuple(_plain(c) for c in COMMAND.findall(text))
