@@ -45,6 +45,11 @@ READING = {
     "loginctl": "list-sessions", "chronyc": "tracking sources sourcestats activity", "ntpq": "-p -pn",
     "perf": "top list report", "bpftool": "prog map", "virsh": "list dominfo domstats", "rbd": "ls info",
 }  # fmt: skip
+# Options before the subcommand that take the next word.
+LEADING_OPTIONS = {
+    "kubectl": ("-n", "--namespace", "--context", "--kubeconfig", "--cluster", "--user"), "git": ("-C",),
+    "helm": ("-n", "--namespace", "--kube-context", "--kubeconfig"), "docker": ("-H", "--host", "--context"),
+}  # fmt: skip
 # Wherever one of these words stands after a reading subcommand, the line is not trusted.
 CHANGING = frozenset(
     "add apply attach change clear cordon create delete destroy detach drain edit exec expire export flush format import "
@@ -101,6 +106,8 @@ def _judge(words: Sequence[str]) -> str:
 
 def _judge_reading(program: str, words: Sequence[str]) -> str:
     allowed = READING[program].split()
+    while words and words[0] in LEADING_OPTIONS.get(program, ()):
+        words = words[2:]
     if not words and program in BARE or not allowed:
         return ""
     first = next((w for w in words if w in allowed or not w.startswith("-")), words[0] if words else "")

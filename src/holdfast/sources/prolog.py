@@ -115,7 +115,7 @@ class Prolog:
     def _exchange(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         assert self.process.stdin is not None  # noqa: S101 (opened as a pipe below)
         try:
-            self._send(json.dumps(request).encode() + b"\n", time.monotonic() + seconds)
+            self._send(json.dumps(request, ensure_ascii=False).encode() + b"\n", time.monotonic() + seconds)
             line = self._read_line(time.monotonic() + seconds)
         except (BrokenPipeError, EOFError):
             self.process.wait()
@@ -189,8 +189,8 @@ def start_prolog(name: str, limits: Limits = DEFAULT_LIMITS) -> Prolog:
     return prolog
 
 
-def read_texts(files: Sequence[tuple[str, Path]], limits: Limits = DEFAULT_LIMITS) -> list[tuple[str, str]]:
-    """(name, text) of each file: UTF-8 without tricks. Raises ContractError with every problem of every file."""
+def read_texts(kb: str, files: Sequence[tuple[str, Path]], limits: Limits = DEFAULT_LIMITS) -> list[tuple[str, str]]:
+    """(name, text) of each file of the knowledge base `kb`: UTF-8 without tricks. Raises ContractError with every problem of every file."""
     texts, problems = [], []
     for name, path in files:
         data = path.read_bytes()
@@ -199,7 +199,7 @@ def read_texts(files: Sequence[tuple[str, Path]], limits: Limits = DEFAULT_LIMIT
         if not found:
             texts.append((name, data.decode()))
     if problems:
-        raise refusal(problems, files[0][0] if len(files) == 1 else f"{len(files)} files")
+        raise refusal(problems, kb)
     return texts
 
 

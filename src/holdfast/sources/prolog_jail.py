@@ -33,21 +33,22 @@ def make_jail(program: Path, script: Path, memory_bytes: int, cpu_seconds: int) 
     """
     libc = ctypes.CDLL(None, use_errno=True)
     parent = os.getpid()
-    readable = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in _existing((*READABLE, str(program.parent), str(script)))]
-    startable = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in _existing((str(program), *LOADERS))]
+    readable = _existing((*READABLE, str(program.parent), str(script)))
+    startable = _existing((str(program), *LOADERS))
 
     def put_up() -> None:
         libc.prctl(SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
+        libc.unshare(NEW_USER | NEW_NET | NEW_IPC)
+        libc.prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        if not _restrict_files(libc, readable, startable):
+            os._exit(1)  # the kernel can, but did not: no worker without this wall
         for kind, limit in (
             (resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CPU, cpu_seconds), (resource.RLIMIT_FSIZE, 0),
             (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64),
         ):  # fmt: skip
             resource.setrlimit(kind, (limit, limit))
-        libc.unshare(NEW_USER | NEW_NET | NEW_IPC)
-        libc.prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        _restrict_files(libc, readable, startable)
 
     return put_up
 
@@ -62,19 +63,22 @@ def _existing(paths: Sequence[str]) -> list[str]:
     return [path for path in paths if Path(path).exists()]
 
 
-def _restrict_files(libc: ctypes.CDLL, readable: Sequence[int], startable: Sequence[int]) -> None:
+def _restrict_files(libc: ctypes.CDLL, readable: Sequence[str], startable: Sequence[str]) -> bool:
+    """False when the kernel has Landlock and yet the wall does not stand."""
     version = int(libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1))
     if version < 1:
-        return
+        return True
     handled = (1 << RIGHTS_BY_VERSION.get(version, 16)) - 1
     wanted = struct.pack("=QQ", handled, BIND_AND_CONNECT) if version >= 4 else struct.pack("=Q", handled)
     rules = libc.syscall(CREATE_RULESET, ctypes.c_char_p(wanted), ctypes.c_size_t(len(wanted)), 0)
     if rules < 0:
-        return
-    for descriptors, folder_rights in ((readable, READ_FILE | READ_DIR), (startable, EXECUTE | READ_FILE)):
-        for descriptor in descriptors:
-            for rights in (folder_rights, folder_rights & ~READ_DIR):  # a file takes no right of folders
-                rule = struct.pack("=Qi", rights, descriptor)
-                if libc.syscall(ADD_RULE, rules, 1, ctypes.c_char_p(rule), 0) == 0:
-                    break
-    libc.syscall(RESTRICT_SELF, rules, 0)
+        return False
+    for paths, wide in ((readable, READ_FILE | READ_DIR), (startable, EXECUTE | READ_FILE)):
+        for path in paths:
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            rights = wide if Path(path).is_dir() else wide & ~READ_DIR  # a file takes no right of folders
+            rule = struct.pack("=Qi", rights, descriptor)
+            if libc.syscall(ADD_RULE, rules, 1, ctypes.c_char_p(rule), 0):
+                return False
+            os.close(descriptor)
+    return int(libc.syscall(RESTRICT_SELF, rules, 0)) == 0

@@ -34,10 +34,10 @@ def read_prolog_knowledge(path: Path, name: str, options: PrologSource) -> Knowl
         seconds=options.query_seconds, inferences=options.inferences, rows=options.answers,
         stack_mebibytes=options.stack_mebibytes, memory_mebibytes=options.stack_mebibytes + 896,
     )  # fmt: skip
-    texts = read_texts([(f"{name}/{file.name}" if path.is_dir() else name, file) for file in files], limits)
+    named = [(f"{name}/{file.name}" if path.is_dir() else name, file) for file in files]
     names = options.predicates
     with start_prolog(name, limits) as prolog:
-        prolog.load(texts, [f"{getattr(names, key)}/{arity}" for key, arity in ARITY.items()])
+        prolog.load(read_texts(name, named, limits), [f"{getattr(names, key)}/{arity}" for key, arity in ARITY.items()])
         _require(prolog, name, names)
         return _ask_all(prolog, name, names)
 

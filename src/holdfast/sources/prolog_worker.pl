@@ -13,6 +13,7 @@
 :- use_module(library(lists)).
 :- use_module(library(apply)).
 :- use_module(library(aggregate)).
+:- use_module(library(pairs)).
 :- use_module(library(readutil)).
 :- use_module(library(terms)).
 :- use_module(library(time)).
@@ -27,7 +28,9 @@ main :-
     ( append(_, ['--'|Texts], Given) -> true ; Texts = Given ),
     maplist(atom_number, Texts, Numbers), limits(Names),
     forall(( nth1(I, Names, Name), nth1(I, Numbers, Number) ), assertz(setting(Name, Number))),
-    forall(member(Library, [lists, apply, aggregate, pairs]), use_module(kb:library(Library))),
+    forall(( member(Library, [lists, apply, aggregate, pairs]), module_property(Library, exports(Exports)),
+             member(Export, Exports), ( plain(Export) ; meta(Export) ) ),
+           kb:import(Library:Export)),
     forall(member(S, [user_input, user_output]), set_stream(S, encoding(utf8))),
     set_stream(user_output, buffer(full)),
     reply(_{ok: true}),
@@ -87,8 +90,8 @@ read_file(File, Before, After) :-
     setup_call_cleanup(open_string(File.text, Stream), read_terms(File, Stream, Before, After), close(Stream)).
 
 read_terms(File, Stream, Before, After) :-
-    catch(read_one(Stream, Term, Line), Error, Term = '$unreadable'(Error)),
-    ( Term = '$unreadable'(Wrong)
+    catch(( read_one(Stream, Term, Line), Outcome = read ), Error, Outcome = wrong(Error)),
+    ( Outcome = wrong(Wrong)
     -> unreadable(File.name, Stream, Wrong), After = Before
     ;  Term == end_of_file
     -> ( rest_is_blank(Stream) -> true
@@ -155,7 +158,7 @@ head(Head, Name, Line) :-
     ;  short(Head, Text), format(string(Message), "may not be defined: ~s", [Text]), refuse(Name, Line, head, Message) ).
 
 taken(Head) :- functor(Head, Name, Arity), ( allowed(Name/Arity) ; hook(Name) ; control(Name/Arity) ; meta(Name/Arity) ), !.
-taken(Head) :- predicate_property(system:Head, defined), !.
+taken(Head) :- predicate_property(system:Head, built_in), !.
 
 hook(Name) :- memberchk(Name, [term_expansion, goal_expansion, dcg_translate_rule, portray, portray_clause, exception,
     message_hook, message_property, prolog_load_file, prolog_file_type, file_search_path, library_directory,
@@ -252,6 +255,7 @@ ask(NameText, Given, Answer) :-
     call_with_time_limit(Seconds,
         call_with_inference_limit(findall(Arguments, limit(More, kb:Goal), Found), Inferences, Result)),
     ( Result == inference_limit_exceeded -> throw(limit(inferences)) ; true ),
+    ( acyclic_term(Found) -> true ; throw(limit_text("an answer is a term within itself")) ),
     length(Found, Count), ( Count > Rows -> throw(limit(rows)) ; true ),
     setting(cells, Cells), ( term_size(Found, Size), Size > 10 * Cells -> throw(limit(cells)) ; true ),
     setting(characters, Characters),
