@@ -45,6 +45,8 @@ class KnowledgeSource(Section):
     """For how many nodes, the first ones, alerts are made; 0 = all."""
     alerts: tuple[str, ...] = (ALERT,)
     """Templates of the alert; placeholders: node, condition, severity, detail, timestamp, measured, rack, switch."""
+    alerts_each: Annotated[int, Field(ge=0)] = 0
+    """How many of the templates each pair of condition and node gets, in turn; 0 = all."""
     topology: tuple[TopologyTemplate, ...] = (TopologyTemplate(),)
     """Templates of questions about racks and switches."""
     folds: Annotated[int, Field(gt=0)] = 1

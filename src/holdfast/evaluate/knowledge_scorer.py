@@ -68,7 +68,7 @@ def problems_of(answer: str, asked: Asked, prompt: str, reference: str, facts: K
         *_sections(found),
         *_commands(found, own),
         *_changing(answer),
-        *_thresholds(found, asked, facts),
+        *_thresholds(found, own, asked, facts),
         *_figures(found.prose, own.prose + "\n" + prompt),
         *_places(answer, asked, facts, facts.runbook(asked.condition, asked.node)),
         *_invented_names(found.prose, prompt + own.prose, facts),
@@ -113,17 +113,26 @@ def _changing(answer: str) -> Iterator[str]:
             yield f"changes state: {_plain(command)}: {why}"
 
 
-def _thresholds(found: Runbook, asked: Asked, facts: Knowledge) -> Iterator[str]:
-    stated = {(o, float(v), u) for _, o, v, u in comparisons(found.prose)}
+def _thresholds(found: Runbook, own: Runbook, asked: Asked, facts: Knowledge) -> Iterator[str]:
+    """The condition's thresholds are stated, with their metric where the runbook names it; none of a metric is wrong."""
     limits = facts.conditions[asked.condition].thresholds
-    for limit in limits:
-        if (SAME.get(limit.operator, limit.operator), float(limit.value), limit.unit) not in stated:
-            yield f"thresholds: {limit} is not stated"
     metrics = {_words(t.metric): t.metric for c in facts.conditions.values() for t in c.thresholds}
-    for words, operator, value, unit in comparisons(found.prose):
-        named = next((name for text, name in metrics.items() if _words(words).endswith(text)), None)
-        if named and not any(t.metric == named and float(t.value) == float(value) and t.unit == unit for t in limits):
-            yield f"thresholds: {named} {operator} {value} {unit} is not this condition's"
+
+    def stated(text: str) -> set[tuple[str, str, float, str]]:
+        named = ((next((m for w, m in metrics.items() if _words(words).endswith(w)), ""), o, float(v), u)
+                 for words, o, v, u in comparisons(text))  # fmt: skip
+        return set(named)
+
+    said, known = stated(found.prose), stated(own.prose)
+    for limit in limits:
+        plain = (SAME.get(limit.operator, limit.operator), float(limit.value), limit.unit)
+        named = (limit.metric, *plain)
+        if named not in said and (named in known or plain not in {one[1:] for one in said}):
+            yield f"thresholds: {limit} is not stated"
+    true = known | {(t.metric, SAME.get(t.operator, t.operator), float(t.value), t.unit) for t in limits}
+    for metric, operator, value, unit in sorted(said - true):
+        if metric:
+            yield f"thresholds: {metric} {operator} {value:g} {unit} is not this condition's"
 
 
 def comparisons(text: str) -> list[tuple[str, str, str, str]]:

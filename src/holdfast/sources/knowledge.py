@@ -76,26 +76,34 @@ def make_examples(facts: Knowledge, options: KnowledgeSource, label: str) -> Ite
             f"{label}: use_folds names {beyond[0]}, but folds is {options.folds}",
             hint=f"folds are 0 to {options.folds - 1}",
         )
+    count = len(options.alerts)
+    each = min(options.alerts_each or count, count)
     sampled = facts.nodes[: options.sample_nodes or len(facts.nodes)]
+    dealt = 0
     for position, condition in enumerate(facts.conditions):
         for number, node in enumerate(sampled):
             if (position + number) % options.folds in options.use_folds:
-                yield from _alerts(facts, options, condition, node, label)
+                chosen = sorted((dealt + step) % count for step in range(each))
+                yield from _alerts(facts, options, condition, node, chosen, label)
+                dealt += each
     for number, template in enumerate(options.topology, 1):
         yield from _topology(facts, template, number, label)
 
 
-def _alerts(facts: Knowledge, options: KnowledgeSource, name: str, node: str, label: str) -> Iterator[Example]:
+def _alerts(
+    facts: Knowledge, options: KnowledgeSource, name: str, node: str, chosen: list[int], label: str
+) -> Iterator[Example]:
     condition = facts.conditions[name]
     fact = f"alert({name},{node})"
-    for number, template in enumerate(options.alerts, 1):
+    for number in chosen:
+        template = options.alerts[number]
         draw = _Draw(f"{options.seed}:{fact}:{template}")
         values = {
             **facts.places(node), "condition": name, "severity": condition.severity, "detail": condition.detail,
             "timestamp": draw.timestamp(), "measured": draw.measured(condition),
         }  # fmt: skip
         tags = {"fact": fact, "kind": "runbook", "condition": name, "node": node, "rack": facts.rack_of(node)}
-        yield _example(fill(template, values), facts.runbook(name, node), f"{label}:{fact}#{number}", tags)
+        yield _example(fill(template, values), facts.runbook(name, node), f"{label}:{fact}#{number + 1}", tags)
 
 
 def _topology(facts: Knowledge, template: TopologyTemplate, number: int, label: str) -> Iterator[Example]:

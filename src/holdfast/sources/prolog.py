@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -26,6 +26,7 @@ MEBIBYTE = 2**20
 GRACE_SECONDS = 3.0  # past its own time limit, before the worker counts as hanging
 START_SECONDS = 20.0
 SHOWN = 50
+PIPE_BYTES, BATCH = 32 * 1024, 64
 PLAIN_CONTROLS = frozenset("\t\n\r")
 
 
@@ -90,15 +91,20 @@ class Prolog:
     def ask(self, predicate: str, *arguments: Value | None) -> list[tuple[Value, ...]]:
         """All solutions, as the values of all arguments; None asks. Raises ContractError when a limit is passed, an
         answer leaves a value open or the predicate was not allowed, StageError when the worker dies."""
-        given = [{"string": str(a)} if isinstance(a, PrologString) else a for a in arguments]
-        answer = self._exchange({"ask": predicate, "args": given}, self.limits.seconds + GRACE_SECONDS)
-        if not answer["ok"]:
-            asked = ", ".join("_" if a is None else str(a) for a in arguments)
-            raise ContractError(
-                f"{self.name}: {predicate}({asked}): {answer['error']}", hint="correct the predicate; see its limits in "
-                "`collect.sources[].prolog`"
-            )  # fmt: skip
-        return [tuple(_value(v) for v in row) for row in answer["rows"]]
+        return self.ask_many(predicate, [arguments])[0]
+
+    def ask_many(self, predicate: str, questions: Sequence[Sequence[Value | None]]) -> list[list[tuple[Value, ...]]]:
+        """`ask` for each list of arguments, in order; several are under way at once. Raises as `ask`."""
+        found: list[list[tuple[Value, ...]]] = []
+        for batch in _batches([_question(predicate, arguments) for arguments in questions]):
+            answers = self._exchange(batch, self.limits.seconds + GRACE_SECONDS)
+            for answer, arguments in zip(answers, questions[len(found) :], strict=False):
+                if not answer["ok"]:
+                    asked = ", ".join("_" if a is None else str(a) for a in arguments)
+                    raise ContractError(f"{self.name}: {predicate}({asked}): {answer['error']}",
+                                        hint="correct the predicate; limits are keys of `prolog:` on the source")  # fmt: skip
+                found.append([tuple(_value(v) for v in row) for row in answer["rows"]])
+        return found
 
     def load(self, files: Sequence[tuple[str, str]], allowed: Sequence[str]) -> None:
         """Take (name, text) files as one knowledge base; `allowed`: predicates to be asked, as `name/arity`.
@@ -106,17 +112,17 @@ class Prolog:
         Raises ContractError with every problem of every file; then nothing was taken.
         """
         request = {"load": [{"name": name, "text": text} for name, text in files], "allow": list(allowed)}
-        answer = self._exchange(request, 2 * self.limits.seconds + GRACE_SECONDS)
+        (answer,) = self._exchange([_line(request)], 2 * self.limits.seconds + GRACE_SECONDS)
         if not answer["ok"]:
             found = answer.get("problems") or [{"file": self.name, "line": 1, "rule": "limit", "message": answer["error"]}]
             raise refusal([f"{p['file']}:{p['line']}: {p['rule']}: {p['message']}" for p in found], self.name)
         self.predicates = frozenset(answer["predicates"])
 
-    def _exchange(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        assert self.process.stdin is not None  # noqa: S101 (opened as a pipe below)
+    def _exchange(self, requests: Sequence[bytes], seconds: float) -> list[dict[str, Any]]:
+        """Send all requests, then read as many answers; `seconds` is the limit for each."""
         try:
-            self._send(json.dumps(request, ensure_ascii=False).encode() + b"\n", time.monotonic() + seconds)
-            line = self._read_line(time.monotonic() + seconds)
+            self._send(b"".join(requests), time.monotonic() + seconds)
+            lines = [self._read_line(time.monotonic() + seconds) for _ in requests]
         except (BrokenPipeError, EOFError):
             self.process.wait()
             raise ContractError(
@@ -132,11 +138,10 @@ class Prolog:
                 hint="look for a query without end or a huge term",
             ) from None
         try:
-            answer = json.loads(line)
-        except ValueError:
+            return [dict(json.loads(line)) for line in lines]
+        except (ValueError, TypeError):
             self.close()
-            raise StageError(f"{self.name}: the Prolog worker answered what is no JSON: {line[:80]!r}") from None
-        return dict(answer)
+            raise StageError(f"{self.name}: the Prolog worker answered what is no JSON: {lines[0][:80]!r}") from None
 
     def _send(self, data: bytes, deadline: float) -> None:
         descriptor = self.process.stdin.fileno() if self.process.stdin else -1
@@ -228,6 +233,27 @@ def refusal(problems: Sequence[str], name: str) -> ContractError:
         + "\n  ".join([*problems[:SHOWN], *more]),
         hint="keep facts and rules; of directives only dynamic, discontiguous and module are allowed",
     )
+
+
+def _question(predicate: str, arguments: Sequence[Value | None]) -> bytes:
+    given = [{"string": str(a)} if isinstance(a, PrologString) else a for a in arguments]
+    return _line({"ask": predicate, "args": given})
+
+
+def _line(request: dict[str, Any]) -> bytes:
+    return json.dumps(request, ensure_ascii=False).encode() + b"\n"
+
+
+def _batches(lines: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Lines in groups that fit into an empty pipe, so that sending never waits for a worker that waits for us."""
+    batch: list[bytes] = []
+    for line in lines:
+        if batch and (sum(map(len, batch)) + len(line) > PIPE_BYTES or len(batch) == BATCH):
+            yield batch
+            batch = []
+        batch.append(line)
+    if batch:
+        yield batch
 
 
 def _value(value: Any) -> Value:

@@ -72,8 +72,10 @@ def _ask_all(prolog: Prolog, name: str, names: Predicates) -> Knowledge:
     for condition, severity, detail, _ in conditions:
         if str(condition) in made:
             raise ContractError(f"{name}: condition {condition} is defined twice", hint="keep one of them")
-        texts = {str(node): _one_text(ask("runbook_response", condition, node, None), condition, node, name)
-                 for node in nodes}  # fmt: skip
+        answers = prolog.ask_many(names.runbook_response, [(condition, node, None) for node in nodes])
+        texts = {
+            str(node): _one_text(rows, condition, node, name) for node, rows in zip(nodes, answers, strict=True)
+        }
         made[str(condition)] = _condition(
             plain, str(severity), str(detail), [t for of, t in thresholds if of == str(condition)], texts
         )
