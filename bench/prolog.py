@@ -3,8 +3,8 @@
     python bench/prolog.py [--seconds 3]
 
 `facts`: node_rack(Node, Rack) with Node given, one question after the other. `facts_batched`: the same, 1,400 questions
-at a time, as the reader of knowledge bases asks. `per_processor_second`: of
-those, both processes counted; that number does not depend on what else the machine does. `rules`: runbook_response(Condition, Node, Text), a text of three sections
+at a time, as the reader of knowledge bases asks. `per_processor_second`: of those, both processes counted; it
+does not depend on what else the machine does. `rules`: runbook_response(Condition, Node, Text), a text of three sections
 made by a rule. `start_seconds`: from nothing to a checked knowledge base. Every answer is checked.
 """
 
@@ -76,7 +76,11 @@ def main() -> None:
             count += len(nodes)
         used = processor_seconds(prolog) - used
         per_processor_second = count / used
-        found = {"facts_batched": round(count / spent), "facts": round(rate(fact, seconds)), "rules": round(rate(rule, seconds))}
+        found = {
+            "facts_batched": round(count / spent),
+            "facts": round(rate(fact, seconds)),
+            "rules": round(rate(rule, seconds)),
+        }
     swipl = Path(shutil.which("swipl") or "swipl").resolve()
     version = subprocess.run([str(swipl), "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
     print(json.dumps({

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from holdfast.core.config import DecideConfig
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError
+from holdfast.core.measures import answer_score, untrue_answers
 
 Verdict = Literal["keep", "iterate", "discard", "undecidable"]
 Results = Mapping[str, Any]  # results.json, or a rung of ladder.json
@@ -79,7 +80,7 @@ def check_gates(
     tuned: Results, deployed: Results, comparison: Mapping[str, Any], gates: DecideConfig, parity: Mapping[str, Any]
 ) -> list[GateResult]:
     """Every gate, passed or not."""
-    primary, lost = gates.primary, _answer_score(gates)
+    primary, lost = gates.primary, answer_score(gates.primary)
     same = parity["identical"] / parity["rows"] if parity["rows"] else 0.0
     return [
         _at_least("minimum_gain", comparison["difference"]["estimate"], gates.minimum_gain),
@@ -97,14 +98,14 @@ def next_changes(
 ) -> list[str]:
     """The next change to try, from the pattern of the failure; at least one sentence."""
     changes = []
-    valid, accuracy, lost = tuned["valid_json"], tuned["label_accuracy"], _answer_score(gates)
+    valid, accuracy, lost = tuned["valid_json"], tuned["label_accuracy"], answer_score(gates.primary)
     if tuned["stopped"] < ENOUGH:
         changes.append(
             f"Only {_percent(tuned['stopped'])} of the answers end by themselves. Next: check in the token audit of "
             "`prepare` that the end token is trained, and raise evaluate.max_new_tokens if long answers are right."
         )
     if gates.primary == "knowledge":
-        changes += _untrue(tuned, gates)
+        changes += untrue_answers(tuned, max(ENOUGH, gates.minimum_score))
     elif valid < max(ENOUGH, gates.minimum_valid_json):
         changes.append(f"Only {_percent(valid)} of the answers are valid JSON. Next: more epochs (train.num_epochs).")
     elif collapse := _collapse(tuned["confusion"]):
@@ -232,7 +233,7 @@ def _more_items(comparison: Mapping[str, Any]) -> str:
 
 def _losing_rung(tuned: Results, rungs: Sequence[Results], gates: DecideConfig) -> str:
     """Name the first rung that loses more than it may: F16 means the merge, a later one the quantisation."""
-    score = _answer_score(gates)
+    score = answer_score(gates.primary)
     limit = tuned[score] - gates.maximum_deployed_loss - ROUNDING
     at = next((i for i, rung in enumerate(rungs) if rung[score] < limit), None)
     if at is None:
@@ -249,23 +250,6 @@ def _losing_rung(tuned: Results, rungs: Sequence[Results], gates: DecideConfig) 
         f"{above['rung']} still holds {_percent(above[score])}, {rung} is the first rung that loses: "
         f"quantising costs it. Next: deploy a finer one (verify.deploy={above['rung']})."
     )
-
-
-def _answer_score(gates: DecideConfig) -> str:
-    """The score that says whether an answer is right: of the knowledge base when it decides, else of the labels."""
-    return "knowledge" if gates.primary == "knowledge" else "label_accuracy"
-
-
-def _untrue(tuned: Results, gates: DecideConfig) -> list[str]:
-    """What the answers get wrong most often, when too many are untrue to the knowledge base."""
-    if tuned["knowledge"] >= max(ENOUGH, gates.minimum_score):
-        return []
-    counts = sorted(tuned["problems"].items(), key=lambda item: -item[1])[:3]
-    listed = ", ".join(f"{check} ({count} items)" for check, count in counts) or "nothing was recorded"
-    return [
-        f"Only {_percent(tuned['knowledge'])} of the answers are true to the knowledge base; most often wrong: {listed}. "
-        "Next: more rows about these facts (sample_nodes, alerts, topology of the source), or more epochs."
-    ]
 
 
 def _collapse(confusion: Mapping[str, Mapping[str, int]]) -> tuple[str, float, float] | None:

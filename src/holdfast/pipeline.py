@@ -35,7 +35,7 @@ from holdfast.evaluate import verify
 from holdfast.export import stage as export
 from holdfast.plan import stage as plan
 from holdfast.sources import stage as sources
-from holdfast.sources.knowledge import knowledge_files
+from holdfast.sources.knowledge_files import knowledge_files
 from holdfast.train import stage as train
 
 BASE_MODEL = "base_model"

@@ -1,4 +1,4 @@
-"""Text with `{name}` in it: what prompts made from facts look like. Nothing but names; no expressions, no attributes."""
+"""Text with `{name}` in it: what prompts made from facts look like. Names only: no expressions."""
 
 import re
 from collections.abc import Collection, Mapping

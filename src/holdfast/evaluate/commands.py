@@ -18,14 +18,14 @@ OPTIONS_WITH_VALUE = {
 }  # fmt: skip
 
 # Look at something and cannot do anything else (whatever their options).
-ALWAYS = frozenset(
-    "cat head tail less more grep egrep fgrep zgrep zcat wc cut tr column jq nl od hexdump strings basename "
-    "dirname realpath readlink stat ls du df free uptime who w last id whoami uname lscpu "
-    "lsblk lspci lsusb lsmem lsof lsmod ps pgrep pstree pidstat mpstat iostat vmstat iotop htop top "
-    "nproc arc_summary ping traceroute tracepath mtr dig nslookup host netstat pvereport "
-    "pveversion pveperf blkid findmnt echo true printf sleep md5sum sha256sum diff cmp slabtop "
-    "numastat lldpctl getent".split()
-)
+ALWAYS_WORDS = """
+cat head tail less more grep egrep fgrep zgrep zcat wc cut tr column jq nl od hexdump strings basename dirname
+realpath readlink stat ls du df free uptime who w last id whoami uname lscpu lsblk lspci lsusb lsmem lsof lsmod
+ps pgrep pstree pidstat mpstat iostat vmstat iotop htop top nproc arc_summary ping traceroute tracepath mtr dig
+nslookup host netstat pvereport pveversion pveperf blkid findmnt echo true printf sleep md5sum sha256sum diff
+cmp slabtop numastat lldpctl getent
+"""
+ALWAYS = frozenset(ALWAYS_WORDS.split())
 # Program → the first words after it (options skipped) that only look; several words are joined by a space.
 READING = {
     "pvesh": "get ls usage help", "pvecm": "status nodes expected-status", "qm": "list status config pending "
@@ -51,11 +51,12 @@ LEADING_OPTIONS = {
     "helm": ("-n", "--namespace", "--kube-context", "--kubeconfig"), "docker": ("-H", "--host", "--context"),
 }  # fmt: skip
 # Wherever one of these words stands after a reading subcommand, the line is not trusted.
-CHANGING = frozenset(
-    "add apply attach change clear cordon create delete destroy detach drain edit exec expire export flush format import "
-    "kill migrate move offline online out patch purge reboot remove replace reset resize restart rm rollback scale scrub "
-    "set shutdown start stop uninstall update upgrade".split()
-)
+CHANGING_WORDS = """
+add apply attach change clear cordon create delete destroy detach drain edit exec expire export flush format
+import kill migrate move offline online out patch purge reboot remove replace reset resize restart rm rollback
+scale scrub set shutdown start stop uninstall update upgrade
+"""
+CHANGING = frozenset(CHANGING_WORDS.split())
 BARE = ("lvs", "vgs", "pvs", "timedatectl", "hostnamectl", "ip")
 
 
@@ -175,7 +176,9 @@ def _sed(words: Sequence[str]) -> str:
     if any(re.match(r"^-[a-zA-Z]*i|^--in-place", word) for word in words):
         return "sed -i changes a file"
     scripts = [word for word in words if not word.startswith("-")][:1]
-    return "sed with w or e" if any(re.search(r"(^|[;/}0-9$]\s*)[we](\s|$)|/[gpIi0-9]*[we]", s) for s in scripts) else ""
+    return (
+        "sed with w or e" if any(re.search(r"(^|[;/}0-9$]\s*)[we](\s|$)|/[gpIi0-9]*[we]", s) for s in scripts) else ""
+    )
 
 
 def _curl(words: Sequence[str]) -> str:

@@ -20,9 +20,10 @@ COMPARISON = re.compile(r"([A-Za-z][\w ]*?)?\s*(>=|<=|==|=|>|<|≥|≤)\s*(\d+(?
 FIGURE = re.compile(r"(?<![\w.-])(\d+(?:\.\d+)?)\s*(%|[A-Za-zµ]+)?")
 WORD = re.compile(r"[A-Za-z][\w-]*")
 IDENTIFIER = re.compile(r"(?<![\w/.-])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?![\w/-])")
-UNITS = frozenset(
-    "% ms s us µs ns seconds minutes min hours h days gb mb kb tb gib mib kib gbps mbps iops w c".split()
-)
+UNITS_WORDS = """
+% ms s us µs ns seconds minutes min hours h days gb mb kb tb gib mib kib gbps mbps iops w c
+"""
+UNITS = frozenset(UNITS_WORDS.split())
 SAME = {"≥": ">=", "≤": "<=", "==": "="}
 KINDS = ("runbook", "topology")
 
@@ -114,7 +115,7 @@ def _changing(answer: str) -> Iterator[str]:
 
 
 def _thresholds(found: Runbook, own: Runbook, asked: Asked, facts: Knowledge) -> Iterator[str]:
-    """The condition's thresholds are stated, with their metric where the runbook names it; none of a metric is wrong."""
+    """All thresholds of the condition are stated, with their metric where the runbook names it; no other is."""
     limits = facts.conditions[asked.condition].thresholds
     metrics = {_words(t.metric): t.metric for c in facts.conditions.values() for t in c.thresholds}
 
@@ -169,7 +170,7 @@ def _places(answer: str, asked: Asked, facts: Knowledge, reference: str) -> Iter
 
 
 def _named(text: str, facts: Knowledge) -> set[str]:
-    return {word for word in WORD.findall(text)} & all_places(facts)
+    return set(WORD.findall(text)) & all_places(facts)
 
 
 def all_places(facts: Knowledge) -> set[str]:

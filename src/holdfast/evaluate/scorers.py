@@ -57,8 +57,7 @@ def stopped(answer: Answer) -> int:
 
 
 def knowledge(answer: Answer) -> int:
-    """1 when nothing in the answer is untrue to the knowledge base; 0 for an item that the knowledge base cannot check.
-    """
+    """1 when nothing in the answer is untrue to the knowledge base; 0 also for an item that it cannot check."""
     return int(answer.problems == [])
 
 

@@ -11,7 +11,12 @@ import yaml
 
 from holdfast.core.config import RunConfig
 
-SCORES = {"knowledge": "true to the knowledge base", "label_accuracy": "label accuracy", "valid_json": "valid JSON", "stopped": "ended by itself"}
+SCORES = {
+    "knowledge": "true to the knowledge base",
+    "label_accuracy": "label accuracy",
+    "valid_json": "valid JSON",
+    "stopped": "ended by itself",
+}
 
 
 class CardFacts(NamedTuple):

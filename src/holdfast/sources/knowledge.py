@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from holdfast.core.config import Source
-from holdfast.core.errors import ContractError, UsageError
+from holdfast.core.errors import ContractError
 from holdfast.core.knowledge import Condition, Knowledge, Threshold
 from holdfast.core.knowledge_config import KnowledgeSource, TopologyTemplate
 from holdfast.core.records import Example, Message
@@ -48,16 +48,6 @@ def read_knowledge_source(source: Source, name: str) -> KnowledgeReading:
     split = None if source.split == "auto" else source.split
     rows = (row.model_copy(update={"split": split}) for row in make_examples(facts, source.knowledge, label))
     return KnowledgeReading(list(rows), facts)
-
-
-def knowledge_files(source: Source) -> list[Path]:
-    """The files that a source of format `prolog` or `knowledge` is made of. Raises UsageError when there is none."""
-    path = Path(source.path)
-    files = sorted(path.glob("*.pl")) if path.is_dir() and source.format == "prolog" else [path]
-    if not files or not files[0].is_file():
-        kind = "no .pl file in" if path.is_dir() else "no file"
-        raise UsageError(f"there is {kind} {path}", hint="correct the path of the source")
-    return files
 
 
 def make_examples(facts: Knowledge, options: KnowledgeSource, label: str) -> Iterator[Example]:

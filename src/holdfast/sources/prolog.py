@@ -101,8 +101,10 @@ class Prolog:
             for answer, arguments in zip(answers, questions[len(found) :], strict=False):
                 if not answer["ok"]:
                     asked = ", ".join("_" if a is None else str(a) for a in arguments)
-                    raise ContractError(f"{self.name}: {predicate}({asked}): {answer['error']}",
-                                        hint="correct the predicate; limits are keys of `prolog:` on the source")  # fmt: skip
+                    raise ContractError(
+                        f"{self.name}: {predicate}({asked}): {answer['error']}",
+                        hint="correct the predicate; limits are keys of `prolog:` on the source",
+                    )
                 found.append([tuple(_value(v) for v in row) for row in answer["rows"]])
         return found
 
@@ -114,7 +116,9 @@ class Prolog:
         request = {"load": [{"name": name, "text": text} for name, text in files], "allow": list(allowed)}
         (answer,) = self._exchange([_line(request)], 2 * self.limits.seconds + GRACE_SECONDS)
         if not answer["ok"]:
-            found = answer.get("problems") or [{"file": self.name, "line": 1, "rule": "limit", "message": answer["error"]}]
+            found = answer.get("problems") or [
+                {"file": self.name, "line": 1, "rule": "limit", "message": answer["error"]}
+            ]
             raise refusal([f"{p['file']}:{p['line']}: {p['rule']}: {p['message']}" for p in found], self.name)
         self.predicates = frozenset(answer["predicates"])
 
@@ -195,7 +199,10 @@ def start_prolog(name: str, limits: Limits = DEFAULT_LIMITS) -> Prolog:
 
 
 def read_texts(kb: str, files: Sequence[tuple[str, Path]], limits: Limits = DEFAULT_LIMITS) -> list[tuple[str, str]]:
-    """(name, text) of each file of the knowledge base `kb`: UTF-8 without tricks. Raises ContractError with every problem of every file."""
+    """(name, text) of each file of the knowledge base `kb`: UTF-8 without tricks.
+
+    Raises ContractError with every problem of every file.
+    """
     texts, problems = [], []
     for name, path in files:
         data = path.read_bytes()

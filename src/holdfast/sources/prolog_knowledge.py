@@ -10,7 +10,7 @@ from holdfast.core.config import Source
 from holdfast.core.errors import ContractError
 from holdfast.core.knowledge import Condition, Knowledge, Rack, Threshold
 from holdfast.core.knowledge_config import Predicates, PrologSource
-from holdfast.sources.knowledge import knowledge_files
+from holdfast.sources.knowledge_files import knowledge_files
 from holdfast.sources.prolog import DEFAULT_LIMITS, Prolog, Value, read_texts, start_prolog
 
 ARITY = {
@@ -73,9 +73,7 @@ def _ask_all(prolog: Prolog, name: str, names: Predicates) -> Knowledge:
         if str(condition) in made:
             raise ContractError(f"{name}: condition {condition} is defined twice", hint="keep one of them")
         answers = prolog.ask_many(names.runbook_response, [(condition, node, None) for node in nodes])
-        texts = {
-            str(node): _one_text(rows, condition, node, name) for node, rows in zip(nodes, answers, strict=True)
-        }
+        texts = {str(node): _one_text(rows, condition, node, name) for node, rows in zip(nodes, answers, strict=True)}
         made[str(condition)] = _condition(
             plain, str(severity), str(detail), [t for of, t in thresholds if of == str(condition)], texts
         )

@@ -13,7 +13,10 @@ from holdfast.sources.readers import Defect, Reading, defects_error, read_file
 
 
 def run(context: StageContext) -> None:
-    """Write `examples.jsonl`, `collect.json` and the facts of knowledge bases, `knowledge.json`. Raises ContractError with the defects of all sources at once."""
+    """Write `examples.jsonl`, `collect.json` and the facts of knowledge bases, `knowledge.json`.
+
+    Raises ContractError with the defects of all sources at once.
+    """
     config = context.config.collect
     names = display_names([source.path for source in config.sources])
     examples: list[Example] = []

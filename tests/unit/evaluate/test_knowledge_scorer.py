@@ -126,7 +126,19 @@ def test_any_answer_gets_a_verdict_and_nonsense_is_never_right(answer: str) -> N
 
 @given(st.sampled_from(sorted(set(re.findall(r"[\w.%/-]+", RIGHT)) - {"of", "the"})))
 def test_losing_a_command_a_place_or_a_heading_is_never_right(word: str) -> None:
-    needed = {"pvesh", "vmstat", "numactl", "ps", "head", "pve7", "rack_c", "leaf_c", "Probable", "Actions", "cpu_steal"}
+    needed = {
+        "pvesh",
+        "vmstat",
+        "numactl",
+        "ps",
+        "head",
+        "pve7",
+        "rack_c",
+        "leaf_c",
+        "Probable",
+        "Actions",
+        "cpu_steal",
+    }
     if word in needed:
         assert checks(re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", "", RIGHT))
 

@@ -8,7 +8,8 @@ import pytest
 from holdfast.core.config import Source
 from holdfast.core.errors import ConfigError, ContractError, UsageError
 from holdfast.core.knowledge import Knowledge, merge_knowledge
-from holdfast.sources.knowledge import KnowledgeReading, knowledge_files, read_knowledge_source
+from holdfast.sources.knowledge import KnowledgeReading, read_knowledge_source
+from holdfast.sources.knowledge_files import knowledge_files
 
 ANALYST = Path(__file__).parents[3] / "examples" / "analyst"
 SECTIONS = ["## Probable Cause", "## Immediate Actions", "## Escalation Criteria"]
@@ -61,7 +62,9 @@ def test_each_runbook_has_its_sections_node_and_place(default: KnowledgeReading)
         tags = example.tags
         assert [line for line in example.answer.splitlines() if line.startswith("#")] == SECTIONS
         assert f"{tags['node']} ({tags['rack']}, leaf_{str(tags['rack'])[-1]})" in example.answer
-        assert example.prompt_text.startswith(f"ALERT\nNode: {tags['node']}\nCondition: {tags['condition']}\nSeverity: ")
+        assert example.prompt_text.startswith(
+            f"ALERT\nNode: {tags['node']}\nCondition: {tags['condition']}\nSeverity: "
+        )
         assert tags["fact"] == f"alert({tags['condition']},{tags['node']})"
 
 
@@ -164,7 +167,9 @@ def test_facts_that_clash_are_errors(tmp_path: Path, more: str, message: str) ->
 
 
 def test_a_runbook_of_one_node_may_differ(tmp_path: Path) -> None:
-    text = SMALL.replace("runbook_response(hot, Node", "runbook_response(hot, n2, 'ask Eva').\nrunbook_response(hot, n1")
+    text = SMALL.replace(
+        "runbook_response(hot, Node", "runbook_response(hot, n2, 'ask Eva').\nrunbook_response(hot, n1"
+    )
     text = text.replace("[Node]", "[n1]")
     facts = read(write(tmp_path, text), "prolog", knowledge={"sample_nodes": 0}).facts
     assert (facts.runbook("hot", "n1"), facts.runbook("hot", "n2")) == ("look at n1", "ask Eva")

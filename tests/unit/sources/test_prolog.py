@@ -87,7 +87,9 @@ def test_every_problem_of_every_file_is_named_and_nothing_is_taken() -> None:
 
 def test_modules_of_the_files_know_each_other() -> None:
     with start_prolog("kb") as worker:
-        worker.load([("a.pl", ":- module(a, [p/1]).\np(1).\n"), ("b.pl", ":- module(b, []).\nq(X) :- a:p(X).\n")], ["q/1"])
+        worker.load(
+            [("a.pl", ":- module(a, [p/1]).\np(1).\n"), ("b.pl", ":- module(b, []).\nq(X) :- a:p(X).\n")], ["q/1"]
+        )
         assert worker.ask("q", None) == [(1,)]
 
 
