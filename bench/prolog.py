@@ -4,8 +4,8 @@
 
 `facts`: node_rack(Node, Rack) with Node given, one question after the other. `facts_batched`: the same, 1,400 questions
 at a time, as the reader of knowledge bases asks. `per_processor_second`: of those, both processes counted; it
-does not depend on what else the machine does. `rules`: runbook_response(Condition, Node, Text), a text of three sections
-made by a rule. `start_seconds`: from nothing to a checked knowledge base. Every answer is checked.
+does not depend on what else the machine does. `rules`: runbook_response(Condition, Node, Text), a text of three
+sections made by a rule. `start_seconds`: from nothing to a checked knowledge base. Every answer is checked.
 """
 
 import argparse

@@ -55,8 +55,8 @@ runbook_response(Condition, Node, Text) :-
     numbered(Actions, 1, Steps),
     atomic_list_concat(Steps, '\n', Numbered),
     format(atom(Text),
-        '## Probable Cause\n~w on ~w (~w, ~w): ~w\n\n## Immediate Actions\n~w\n\n## Escalation Criteria\n~w',
-        [Detail, Node, Rack, Switch, Cause, Numbered, Escalation]).
+        '## Probable Cause\nOn ~w (~w, ~w) ~w: ~w\n\n## Immediate Actions\n~w\n\n## Escalation Criteria\n~w',
+        [Node, Rack, Switch, Detail, Cause, Numbered, Escalation]).
 
 numbered([], _, []).
 numbered([Do-Run|Actions], Number, [Step|Steps]) :-

@@ -17,7 +17,7 @@ Detail: {detail}
 Timestamp: {timestamp}"""
 RACK_QUESTION = "Which rack is node {node} in, which leaf switch serves it, and which nodes are in that rack?"
 RACK_ANSWER = (
-    "{node} is in {rack}, behind the leaf switch {switch}. All nodes of {rack}: {nodes}. "
+    "{node} ({rack}, {switch}). All nodes of {rack}: {nodes}. "
     "They share one failure domain: without {switch} or the power of {rack}, all of them are gone at once."
 )
 

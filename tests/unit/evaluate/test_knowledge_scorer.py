@@ -77,7 +77,7 @@ Call the team lead when it is still >= 40 % later.
     ("guests wait", "the load is 12 ms and guests wait", "figures"),
     ("rack_c", "rack_a", "places"),
     ("leaf_c", "leaf_b", "places"),
-    ("on pve7 (", "on pve9 (", "places"),
+    ("On pve7 (", "On pve9 (", "places"),
     ("guests wait", "as on pve2 guests wait", "places"),
     ("guests wait", "as on pve15 guests wait", "invented"),
     ("guests wait", "as in rack_d guests wait", "invented"),
