@@ -33,6 +33,7 @@ def pairs(split: str) -> set[tuple[object, object]]:
 
 def test_tested_pairs_are_not_in_training_but_each_condition_and_node_is() -> None:
     assert not pairs("test") & (pairs("train") | pairs("valid"))
+    assert len(pairs("test")) == 12
     assert {c for c, _ in pairs("test")} <= {c for c, _ in pairs("train")}
     assert {n for _, n in pairs("test")} <= {n for _, n in pairs("train")}
     assert len({n for _, n in pairs("train")}) == 14
