@@ -23,11 +23,12 @@ from typing import Any, Literal
 from holdfast.core.config import DecideConfig
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError
+from holdfast.core.measures import answer_score
 from holdfast.next_change import FORGOTTEN, ROUNDING, Results, next_changes, percent
 
 Verdict = Literal["keep", "iterate", "discard", "undecidable"]
 EXIT_CODES: dict[Verdict, int] = {"keep": 0, "iterate": 10, "discard": 11, "undecidable": 12}
-SCORES = ("valid_json", "label_accuracy", "n")
+SCORES = ("valid_json", "label_accuracy", "knowledge", "n")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def check_gates(
     tuned: Results, deployed: Results, comparison: Mapping[str, Any], gates: DecideConfig, parity: Mapping[str, Any]
 ) -> list[GateResult]:
     """Every gate, passed or not."""
-    primary = gates.primary
+    primary, lost = gates.primary, answer_score(gates.primary)
     same = parity["identical"] / parity["rows"] if parity["rows"] else 0.0
     found = [
         _at_least("minimum_gain", comparison["difference"]["estimate"], gates.minimum_gain),
@@ -89,15 +90,14 @@ def check_gates(
         _at_least("minimum_score, deployed", deployed[primary], gates.minimum_score),
         _at_least("minimum_valid_json, tuned", tuned["valid_json"], gates.minimum_valid_json),
         _at_least("minimum_valid_json, deployed", deployed["valid_json"], gates.minimum_valid_json),
-        _at_most("maximum_deployed_loss", tuned["label_accuracy"] - deployed["label_accuracy"],
-                 gates.maximum_deployed_loss),
+        _at_most("maximum_deployed_loss", tuned[lost] - deployed[lost], gates.maximum_deployed_loss),
         GateResult("token parity", same, 1.0, same == 1.0 and bool(parity["bos_ok"] and parity["stop_ok"])),
     ]  # fmt: skip
     both = comparison.get("both_valid")
     if both and both["items"]:
-        lost = -both["difference"]
-        passed = lost <= gates.maximum_label_regression + ROUNDING or both["p_value"] >= gates.alpha
-        found.append(GateResult("maximum_label_regression", lost, gates.maximum_label_regression, passed))
+        worse = -both["difference"]
+        passed = worse <= gates.maximum_label_regression + ROUNDING or both["p_value"] >= gates.alpha
+        found.append(GateResult("maximum_label_regression", worse, gates.maximum_label_regression, passed))
     return found
 
 
@@ -147,12 +147,16 @@ def describe(
     return {
         **asdict(decision),
         "primary": comparison["metric"],
-        "baseline": {name: baseline[name] for name in SCORES},
-        "tuned": {name: tuned[name] for name in SCORES},
-        "deployed": {rung["rung"]: {name: rung[name] for name in SCORES} for rung in rungs},
+        "baseline": _scores(baseline),
+        "tuned": _scores(tuned),
+        "deployed": {rung["rung"]: _scores(rung) for rung in rungs},
         "items": comparison["items"],
         **{name: comparison[name] for name in ("p_value", "difference", "wins", "losses", "ties")},
     }
+
+
+def _scores(result: Results) -> dict[str, Any]:
+    return {name: result[name] for name in SCORES if name in result}
 
 
 def _judge(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.core.config import DecideConfig
+from holdfast.core.measures import answer_score, untrue_answers
 
 Results = Mapping[str, Any]  # results.json, or a rung of ladder.json
 ROUNDING = 1e-9  # 0.90 - 0.85 is a little more than 0.05
@@ -21,13 +22,15 @@ def next_changes(
 ) -> list[str]:
     """The next change to try, from the pattern of the failure; at least one sentence."""
     changes = []
-    valid, accuracy = tuned["valid_json"], tuned["label_accuracy"]
+    valid, accuracy, score = tuned["valid_json"], tuned["label_accuracy"], answer_score(gates.primary)
     if tuned["stopped"] < ENOUGH:
         changes.append(
             f"Only {percent(tuned['stopped'])} of the answers end by themselves. Next: check in the token audit of "
             "`prepare` that the end token is trained, and raise evaluate.max_new_tokens if long answers are right."
         )
-    if valid < max(ENOUGH, gates.minimum_valid_json):
+    if gates.primary == "knowledge":
+        changes += untrue_answers(tuned, max(ENOUGH, gates.minimum_score))
+    elif valid < max(ENOUGH, gates.minimum_valid_json):
         changes.append(f"Only {percent(valid)} of the answers are valid JSON. Next: more epochs (train.num_epochs).")
     elif collapse := _collapse(tuned["confusion"]):
         label, share, wanted = collapse
@@ -41,7 +44,7 @@ def next_changes(
             f"The form is learned ({percent(valid)} valid JSON), the labels are weak ({percent(accuracy)} right"
             f"{confused}). Next: a sharper rubric in instruction and labels, or a larger base model."
         )
-    if tuned["label_accuracy"] - deployed["label_accuracy"] > gates.maximum_deployed_loss + ROUNDING:
+    if tuned[score] - deployed[score] > gates.maximum_deployed_loss + ROUNDING:
         changes.append(_losing_rung(tuned, rungs, gates))
     if parity["identical"] != parity["rows"] or not (parity["bos_ok"] and parity["stop_ok"]):
         changes.append("Serving does not feed the model the tokens of training. Next: see 08-verify/parity.json.")
@@ -50,20 +53,21 @@ def next_changes(
 
 def _losing_rung(tuned: Results, rungs: Sequence[Results], gates: DecideConfig) -> str:
     """Name the first rung that loses more than it may: F16 means the merge, a later one the quantisation."""
-    limit = tuned["label_accuracy"] - gates.maximum_deployed_loss - ROUNDING
-    at = next((i for i, rung in enumerate(rungs) if rung["label_accuracy"] < limit), None)
+    score = answer_score(gates.primary)
+    limit = tuned[score] - gates.maximum_deployed_loss - ROUNDING
+    at = next((i for i, rung in enumerate(rungs) if rung[score] < limit), None)
     if at is None:
         return "The deployed file is weaker than the tuned model. Next: holdfast run -c FILE --from verify."
-    rung = f"{rungs[at]['rung']} ({percent(rungs[at]['label_accuracy'])})"
+    rung = f"{rungs[at]['rung']} ({percent(rungs[at][score])})"
     if at == 0:
         remedy = "train with train.adapter=lora" if tuned.get("quantization") == "nf4" else "see 07-export/export.json"
         return (
-            f"The model is good only in transformers ({percent(tuned['label_accuracy'])}); {rung} is the first rung "
+            f"The model is good only in transformers ({percent(tuned[score])}); {rung} is the first rung "
             f"that loses, so merging or conversion costs it, not quantising. Next: {remedy}."
         )
     above = rungs[at - 1]
     return (
-        f"{above['rung']} still holds {percent(above['label_accuracy'])}, {rung} is the first rung that loses: "
+        f"{above['rung']} still holds {percent(above[score])}, {rung} is the first rung that loses: "
         f"quantising costs it. Next: deploy a finer one (verify.deploy={above['rung']})."
     )
 

@@ -67,12 +67,13 @@ def _prepare_files(config: RunConfig) -> list[str]:
     return [name for name in files if name]
 
 
-EXAMPLES = {"prepare": ("test.jsonl", "task.json"), BASE_MODEL: ()}
+EXAMPLES = {"prepare": ("test.jsonl", "task.json", "knowledge.json"), BASE_MODEL: ()}
 
 STAGES = (
     Stage("collect", 3, sources.run, ("collect", "redact"), {}, _source_files),
     Stage("prepare", 2, dataset.run, ("prepare", "augment", "sequence_len", "seed"),
-          {"collect": ("examples.jsonl", "collect.json", "redaction.json"), BASE_MODEL: ()}, _prepare_files),
+          {"collect": ("examples.jsonl", "collect.json", "redaction.json", "knowledge.json"), BASE_MODEL: ()},
+          _prepare_files),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 1, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
@@ -86,7 +87,7 @@ STAGES = (
     Stage("verify", 2, verify.run,
           ("name", "export", "verify", "evaluate", "train.adapter", "decide.primary", "decide.alpha",
            "decide.maximum_deployed_loss"),
-          {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json"), "train": ("adapter/",),
+          {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json", "knowledge.json"), "train": ("adapter/",),
            "export": ("",), "evaluate": ("samples.jsonl", "results.json")}),
     Stage("decide", 2, decide.run, ("decide", "verify", "evaluate.general_probe"),
           {"baseline": ("samples.jsonl", "results.json"),

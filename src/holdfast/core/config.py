@@ -15,7 +15,7 @@ from holdfast.core.yamlfile import parse_scalar
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Quantization = Literal["F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]
-Metric = Literal["label_accuracy", "valid_json"]
+Metric = Literal["label_accuracy", "valid_json", "knowledge"]
 
 
 class CollectConfig(Section):

@@ -24,7 +24,7 @@ def measure_other_items(
     Raises ContractError when an item's reference cannot be scored.
     """
     task = read_task(task_file)
-    check_items(task, items)
+    check_items(task, items, config.decide.primary)
     base = models.find_base_model(config.base_model)
     precision = quantization_of(config)
     before = answer_with_transformers(base, None, precision, items, config.evaluate, console)
