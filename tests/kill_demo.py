@@ -1,12 +1,13 @@
 """SIGKILL at random moments of the demo: the same command must finish with the same adapter and the same verdict.
 
-python tests/kill_demo.py N [--dir D] [--seed S]      prints a JSON line for each kill; exit 1: something was lost
+python tests/kill_demo.py N [--dir D] [--seed S] [--in-a-row K]     prints a JSON line for each kill; exit 1: something was lost
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,11 +103,12 @@ def _alive(mark: str) -> int:
 
 
 def main() -> int:
-    """The demo once undisturbed, then N times with a kill and the same command again."""
+    """The demo once undisturbed, then with kills and the same command again, until N kills have hit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kills", type=int)
     parser.add_argument("--dir", type=Path, help="where the runs go; default: a temporary folder")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--in-a-row", type=int, default=1, help="kills of one run before it may finish")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     generator = random.Random(seed)
@@ -117,20 +119,32 @@ def main() -> int:
         wanted = finish(_demo(top / "whole"), top / "whole" / "triage")
         whole = time.monotonic() - clock
         print(json.dumps({"whole": wanted._asdict(), "seconds": round(whole, 1), "seed": seed}), flush=True)
-        lost = done = 0
+        lost = done = runs = 0
         while done < given.kills:
-            folder = top / f"kill-{done}"
-            kill = kill_after(_demo(folder), folder / "triage", generator.uniform(0.5, whole))
-            if kill is None:  # it was faster this time: this one does not count
-                subprocess.run(["rm", "-rf", str(folder)], check=True)
+            folder = top / f"killed-{runs}"
+            count = min(given.in_a_row, given.kills - done)
+            kills = _kill_in_a_row(folder, [generator.uniform(0.5, whole) / count for _ in range(count)])
+            if not kills:  # it was faster this time: this one does not count
+                shutil.rmtree(folder)
                 continue
             got = finish(_demo(folder), folder / "triage")
-            good = got == wanted and not kill.orphans
+            good = got == wanted and not any(kill.orphans for kill in kills)
             lost += not good
-            done += 1
-            print(json.dumps({"kill": kill._asdict(), "got": got._asdict(), "same": good}), flush=True)
-        print(json.dumps({"kills": done, "lost": lost}))
+            done, runs = done + len(kills), runs + 1
+            print(json.dumps({"kills": [k._asdict() for k in kills], "got": got._asdict(), "same": good}), flush=True)
+        print(json.dumps({"kills": done, "runs": runs, "lost": lost}))
     return 1 if lost else 0
+
+
+def _kill_in_a_row(folder: Path, moments: Sequence[float]) -> list[Kill]:
+    """The kills that hit; a run that has ended before is not killed again."""
+    kills = []
+    for seconds in moments:
+        kill = kill_after(_demo(folder), folder / "triage", seconds)
+        if kill is None:
+            break
+        kills.append(kill)
+    return kills
 
 
 def _demo(folder: Path) -> list[str]:
