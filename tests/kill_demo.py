@@ -1,6 +1,6 @@
 """SIGKILL at random moments of the demo: the same command must finish with the same adapter and the same verdict.
 
-python tests/kill_demo.py N [--dir D] [--seed S] [--in-a-row K]     prints a JSON line for each kill; exit 1: something was lost
+python tests/kill_demo.py N [--dir D] [--seed S] [--in-a-row K]   prints a JSON line a run; exit 1: something was lost
 """
 
 import argparse
