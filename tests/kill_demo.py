@@ -62,8 +62,11 @@ def kill_after(command: Sequence[str], run: Path, seconds: float) -> Kill | None
     process = subprocess.Popen(
         command, env=environment(HOLDFAST_KILL_MARK=mark), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
+    try:
+        process.wait(timeout=seconds)
+        return None
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
     status = process.wait()
     if status != -signal.SIGKILL:
         return None
