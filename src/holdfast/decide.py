@@ -23,7 +23,7 @@ from typing import Any, Literal
 from holdfast.core.config import DecideConfig
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError
-from holdfast.next_change import FORGOTTEN, ROUNDING, Results, next_changes, percent
+from holdfast.next_change import FORGOTTEN, ROUNDING, Results, answer_score, next_changes, percent
 
 Verdict = Literal["keep", "iterate", "discard", "undecidable"]
 EXIT_CODES: dict[Verdict, int] = {"keep": 0, "iterate": 10, "discard": 11, "undecidable": 12}
@@ -81,7 +81,7 @@ def check_gates(
     tuned: Results, deployed: Results, comparison: Mapping[str, Any], gates: DecideConfig, parity: Mapping[str, Any]
 ) -> list[GateResult]:
     """Every gate, passed or not."""
-    primary = gates.primary
+    primary, lost_by = gates.primary, answer_score(gates)
     same = parity["identical"] / parity["rows"] if parity["rows"] else 0.0
     found = [
         _at_least("minimum_gain", comparison["difference"]["estimate"], gates.minimum_gain),
@@ -89,8 +89,7 @@ def check_gates(
         _at_least("minimum_score, deployed", deployed[primary], gates.minimum_score),
         _at_least("minimum_valid_json, tuned", tuned["valid_json"], gates.minimum_valid_json),
         _at_least("minimum_valid_json, deployed", deployed["valid_json"], gates.minimum_valid_json),
-        _at_most("maximum_deployed_loss", tuned["label_accuracy"] - deployed["label_accuracy"],
-                 gates.maximum_deployed_loss),
+        _at_most("maximum_deployed_loss", tuned[lost_by] - deployed[lost_by], gates.maximum_deployed_loss),
         GateResult("token parity", same, 1.0, same == 1.0 and bool(parity["bos_ok"] and parity["stop_ok"])),
     ]  # fmt: skip
     both = comparison.get("both_valid")
@@ -141,12 +140,13 @@ def describe(
     decision: Decision, baseline: Results, tuned: Results, rungs: Sequence[Results], comparison: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The document decision.json (docs/format.md)."""
+    shown = dict.fromkeys((*SCORES, comparison["metric"]))
     return {
         **asdict(decision),
         "primary": comparison["metric"],
-        "baseline": {name: baseline[name] for name in SCORES},
-        "tuned": {name: tuned[name] for name in SCORES},
-        "deployed": {rung["rung"]: {name: rung[name] for name in SCORES} for rung in rungs},
+        "baseline": {name: baseline[name] for name in shown},
+        "tuned": {name: tuned[name] for name in shown},
+        "deployed": {rung["rung"]: {name: rung[name] for name in shown} for rung in rungs},
         "items": comparison["items"],
         **{name: comparison[name] for name in ("p_value", "difference", "wins", "losses", "ties")},
     }

@@ -21,7 +21,7 @@ def next_changes(
 ) -> list[str]:
     """The next change to try, from the pattern of the failure; at least one sentence."""
     changes = []
-    valid, accuracy = tuned["valid_json"], tuned["label_accuracy"]
+    valid, accuracy, score = tuned["valid_json"], tuned["label_accuracy"], answer_score(gates)
     if tuned["stopped"] < ENOUGH:
         changes.append(
             f"Only {percent(tuned['stopped'])} of the answers end by themselves. Next: check in the token audit of "
@@ -35,35 +35,46 @@ def next_changes(
             f"The labels collapse: {label!r} is {percent(share)} of the answers and {percent(wanted)} of the "
             "references. Next: add contrast data, pairs of rows that differ in one fact and in the label."
         )
-    elif accuracy < max(ENOUGH, gates.minimum_score):
+    elif score != "label_accuracy" and tuned[score] < max(ENOUGH, gates.minimum_score):
+        changes.append(
+            f"Only {percent(tuned[score])} of the answers pass {score!r}. Next: read the lost items "
+            "(06-evaluate/comparison.json), then add training rows like them or more epochs (train.num_epochs)."
+        )
+    elif score == "label_accuracy" and accuracy < max(ENOUGH, gates.minimum_score):
         confused = _most_confused(tuned["confusion"])
         changes.append(
             f"The form is learned ({percent(valid)} valid JSON), the labels are weak ({percent(accuracy)} right"
             f"{confused}). Next: a sharper rubric in instruction and labels, or a larger base model."
         )
-    if tuned["label_accuracy"] - deployed["label_accuracy"] > gates.maximum_deployed_loss + ROUNDING:
+    if tuned[score] - deployed[score] > gates.maximum_deployed_loss + ROUNDING:
         changes.append(_losing_rung(tuned, rungs, gates))
     if parity["identical"] != parity["rows"] or not (parity["bos_ok"] and parity["stop_ok"]):
         changes.append("Serving does not feed the model the tokens of training. Next: see 08-verify/parity.json.")
     return changes or ["Next: add training rows like the items that were lost (06-evaluate/comparison.json)."]
 
 
+def answer_score(gates: DecideConfig) -> str:
+    """The score that says whether an answer is right: the primary one, or that of the labels when form decides."""
+    return "label_accuracy" if gates.primary == "valid_json" else gates.primary
+
+
 def _losing_rung(tuned: Results, rungs: Sequence[Results], gates: DecideConfig) -> str:
     """Name the first rung that loses more than it may: F16 means the merge, a later one the quantisation."""
-    limit = tuned["label_accuracy"] - gates.maximum_deployed_loss - ROUNDING
-    at = next((i for i, rung in enumerate(rungs) if rung["label_accuracy"] < limit), None)
+    score = answer_score(gates)
+    limit = tuned[score] - gates.maximum_deployed_loss - ROUNDING
+    at = next((i for i, rung in enumerate(rungs) if rung[score] < limit), None)
     if at is None:
         return "The deployed file is weaker than the tuned model. Next: holdfast run -c FILE --from verify."
-    rung = f"{rungs[at]['rung']} ({percent(rungs[at]['label_accuracy'])})"
+    rung = f"{rungs[at]['rung']} ({percent(rungs[at][score])})"
     if at == 0:
         remedy = "train with train.adapter=lora" if tuned.get("quantization") == "nf4" else "see 07-export/export.json"
         return (
-            f"The model is good only in transformers ({percent(tuned['label_accuracy'])}); {rung} is the first rung "
+            f"The model is good only in transformers ({percent(tuned[score])}); {rung} is the first rung "
             f"that loses, so merging or conversion costs it, not quantising. Next: {remedy}."
         )
     above = rungs[at - 1]
     return (
-        f"{above['rung']} still holds {percent(above['label_accuracy'])}, {rung} is the first rung that loses: "
+        f"{above['rung']} still holds {percent(above[score])}, {rung} is the first rung that loses: "
         f"quantising costs it. Next: deploy a finer one (verify.deploy={above['rung']})."
     )
 

@@ -14,7 +14,7 @@ from holdfast.core.yamlfile import parse_scalar
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Quantization = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]
-Metric = Literal["label_accuracy", "valid_json"]
+Metric = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
 class CollectConfig(Section):
@@ -134,7 +134,8 @@ class DecideConfig(Section):
     """The gates. `keep` needs all of them; differences are in points (0.10 = ten points)."""
 
     primary: Metric = "label_accuracy"
-    """The score that baseline and tuned are compared by."""
+    """The score that baseline and tuned are compared by: `label_accuracy`, `valid_json`, or the name of one of the
+    contract's `scorers`."""
     minimum_gain: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Gate: points that the tuned model must be above the baseline."""
     minimum_items: Positive = 20

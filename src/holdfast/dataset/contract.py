@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.core.records import Example
+from holdfast.core.scorer_config import ScorerConfig, describe_scorers, refuse_same_names
 from holdfast.core.validated import read_model
 
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
@@ -39,9 +40,12 @@ class DatasetContract(BaseModel):
     """Whether a row must be one question and one answer."""
     out_of_scope: tuple[str, ...] = ()
     """What the task leaves out; goes into the model card."""
+    scorers: tuple[ScorerConfig, ...] = ()
+    """Further checks of every answer; `decide.primary` may name any of them."""
 
     @model_validator(mode="after")
     def _fields_agree(self) -> "DatasetContract":
+        refuse_same_names(self.scorers)
         for name in ("labels", "required_fields"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
@@ -98,4 +102,5 @@ def describe_task(contract: DatasetContract | None, name: str, examples: Sequenc
         "labels": list(contract.labels),
         "required_fields": list(contract.required_fields),
         "schema": answer_schema(contract),
+        **({"scorers": describe_scorers(contract.scorers)} if contract.scorers else {}),
     }

@@ -9,7 +9,7 @@ from holdfast.core.context import StageContext
 from holdfast.core.records import read_examples, read_jsonl
 from holdfast.evaluate import forgetting
 from holdfast.evaluate.compare import Comparison, compare_samples, list_items
-from holdfast.evaluate.scorers import score_sample, summarize
+from holdfast.evaluate.scorers import check_primary, score_sample, summarize
 from holdfast.evaluate.tasks import check_items, read_task
 
 GENERAL = "general.jsonl"
@@ -70,6 +70,7 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     task = read_task(context.inputs["prepare"] / "task.json")
     examples = read_examples(context.inputs["prepare"] / "test.jsonl")
     check_items(task, examples)
+    check_primary(task, examples, config.decide.primary)
     folder = models.find_base_model(config.base_model)
     clock = time.monotonic()
     general = forgetting.read_general_items() if config.evaluate.general_probe else []
@@ -87,6 +88,6 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     if general:
         rows_of_general = forgetting.score_general(general, [reply.text for reply in others])
         context.out.write_jsonl(GENERAL, rows_of_general)
-    shares = ", ".join(f"{name} {results[name]:.3f}" for name in ("valid_json", "label_accuracy", "stopped"))
+    shares = ", ".join(f"{name} {results[name]:.3f}" for name in results["intervals"])
     console.say(f"  {len(rows)} items in {seconds:.1f} s: {shares}")
     return rows

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from holdfast.core.errors import ContractError, IntegrityError
 from holdfast.core.records import Example
+from holdfast.core.scorer_config import ScorerConfig
 
 SHOWN_PROBLEMS = 20
 
@@ -30,6 +31,7 @@ class Task(BaseModel):
     labels: tuple[str, ...] = ()
     required_fields: tuple[str, ...] = ()
     answer_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    scorers: tuple[ScorerConfig, ...] = ()
 
     @cached_property
     def fields(self) -> frozenset[str]:

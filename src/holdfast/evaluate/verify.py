@@ -11,7 +11,7 @@ from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError, StageError
 from holdfast.core.records import Example, read_examples
 
-SCORES = ("valid_json", "label_accuracy", "stopped", "n")
+NOT_SCORES = ("tokens_per_second", "median_first_token_seconds", "median_answer_seconds", "seconds")
 
 
 class Rung(NamedTuple):
@@ -46,7 +46,7 @@ def run(context: StageContext) -> None:
     out.write_json("ladder.json", {
         "rungs": [rung.line for rung in rungs],
         "deploy": config.verify.deploy,
-        "tuned": {name: tuned[name] for name in SCORES if name in tuned},
+        "tuned": {name: tuned[name] for name in (*tuned["intervals"], "n")},
     })  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def climb(quantization: str, context: StageContext, test: Sequence[Example], tra
     line = {
         "rung": quantization,
         "file": gguf.name,
-        **{name: summary[name] for name in SCORES if name in summary},
+        **{name: summary[name] for name in (*summary["intervals"], "n")},
         "size_bytes": gguf.stat().st_size,
         "tokens_per_second": round(generated / generating, 1) if generated and generating else None,
         "median_first_token_seconds": round(statistics.median(r.first_token_seconds for r in replies), 4),
@@ -117,7 +117,7 @@ def check_context(config: RunConfig, prompts: Sequence[int]) -> None:
 
 def describe(line: dict[str, Any]) -> str:
     """One line for people: a rung's scores, size and speed."""
-    scores = ", ".join(f"{name} {line[name]:.3f}" for name in SCORES[:-1] if isinstance(line.get(name), float))
+    scores = ", ".join(f"{name} {line[name]:.3f}" for name in line if name not in NOT_SCORES and isinstance(line.get(name), float))
     return f"{line['rung']}: {scores}, {line['size_bytes'] / 2**20:.1f} MiB, {line['tokens_per_second']} tokens/s"
 
 
