@@ -10,6 +10,7 @@ from holdfast.core.records import read_examples, read_jsonl
 from holdfast.evaluate import forgetting
 from holdfast.evaluate.compare import Comparison, compare_samples, list_items
 from holdfast.evaluate.scorers import check_primary, score_sample, summarize
+from holdfast.evaluate.slices import describe_slices
 from holdfast.evaluate.tasks import check_items, read_task
 
 GENERAL = "general.jsonl"
@@ -25,7 +26,7 @@ def run_baseline(context: StageContext) -> None:
 
 def run_tuned(context: StageContext) -> None:
     """The base model with the adapter answers the same items: samples.jsonl, results.json, and comparison.json with
-    the statistics and every item. Raises as `run_baseline`, and IntegrityError when the baseline's items are others.
+    the statistics and every item, slices.json. Raises as `run_baseline`, and IntegrityError when the baseline's items are others.
     """
     tuned = _answer(context, adapter=context.inputs["train"] / "adapter")
     baseline = read_rows(context.inputs["baseline"] / "samples.jsonl")
@@ -34,6 +35,9 @@ def run_tuned(context: StageContext) -> None:
     rows = list_items(baseline, tuned, gates.primary)
     context.out.write_json("comparison.json", {**comparison.document(), "rows": rows})
     context.console.say(f"  {describe(comparison)}")
+    slices, line = describe_slices(baseline, tuned, gates.primary, gates.alpha)
+    context.out.write_json("slices.json", slices)
+    context.console.say(f"  {line}")
     if context.config.evaluate.general_probe:
         before, after = (read_rows(folder / GENERAL) for folder in (context.inputs["baseline"], context.out.path))
         document = forgetting.measure_forgetting(before, after, gates.alpha)
