@@ -16,7 +16,8 @@ def render_page(
         _scores(document, deploy),
         "## Gates",
         _table(["gate", "measured", "limit", "passed"], [
-            [gate["name"], _percent(gate["measured"]), _percent(gate["limit"]), "yes" if gate["passed"] else "**no**"]
+            [gate["name"], *(_amount(gate, gate[key]) for key in ("measured", "limit")),
+             "yes" if gate["passed"] else "**no**"]
             for gate in document["gates"]
         ]),
         "## Reasons",
@@ -50,6 +51,10 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
     )
+
+
+def _amount(gate: Mapping[str, Any], value: float) -> str:
+    return f"{value:.3g} s" if gate.get("unit") == "seconds" else _percent(value)
 
 
 def _percent(share: float) -> str:

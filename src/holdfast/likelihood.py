@@ -9,7 +9,9 @@ from holdfast.core.records import Message
 
 def answer_tokens(tokenizer: models.Tokenizer, prompt: Sequence[Message], answer: str) -> list[int]:
     """Token ids of a prompt and the beginning of an answer, as the model would have written it."""
-    return models.encode_prompt(tokenizer, list(prompt)) + list(tokenizer(answer, add_special_tokens=False)["input_ids"])
+    return models.encode_prompt(tokenizer, list(prompt)) + list(
+        tokenizer(answer, add_special_tokens=False)["input_ids"]
+    )
 
 
 def log_likelihoods(

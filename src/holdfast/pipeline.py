@@ -66,28 +66,32 @@ def _contract_file(config: RunConfig) -> list[str]:
     return [config.prepare.contract] if config.prepare.contract else []
 
 
+PLANTED = ("audit.enabled", "audit.repeats", "audit.canaries", "audit.digits", "audit.seed")
 EXAMPLES = {"prepare": ("test.jsonl", "task.json"), BASE_MODEL: ()}
 
 STAGES = (
     Stage("collect", 2, sources.run, ("collect",), {}, _source_files),
-    Stage("prepare", 1, dataset.run, ("prepare", "sequence_len", "seed"),
+    Stage("prepare", 2, dataset.run, ("prepare", "sequence_len", "seed", *PLANTED),
           {"collect": ("examples.jsonl",), BASE_MODEL: ()}, _contract_file),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
-    Stage("baseline", 1, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
-    Stage("train", 1, train.run, ("train", "sequence_len", "seed"),
+    Stage("baseline", 2, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
+    Stage("train", 2, train.run, ("train", "sequence_len", "seed"),
           {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
-    Stage("evaluate", 1, evaluate.run_tuned, ("evaluate", "train", "decide"),
-          {**EXAMPLES, "train": ("adapter/",), "baseline": ("samples.jsonl", "general.jsonl")}),
+    Stage("evaluate", 2, evaluate.run_tuned, ("evaluate", "train", "decide", "audit"),
+          {**EXAMPLES, "prepare": ("test.jsonl", "task.json", "canaries.json"), "train": ("adapter/", "losses.json"),
+           "baseline": ("samples.jsonl", "general.jsonl")}),
     Stage("export", 1, export.run, ("name", "export", "evaluate", "train", "verify"),
           {"prepare": ("valid.jsonl", "task.json"), "train": ("adapter/",), "evaluate": ("results.json",),
            BASE_MODEL: ()}),
-    Stage("verify", 1, verify.run, ("name", "export", "verify", "evaluate"),
+    Stage("verify", 2, verify.run, ("name", "export", "verify", "evaluate"),
           {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json"),
            "export": ("",), "evaluate": ("samples.jsonl", "results.json")}),
-    Stage("decide", 1, decide.run, ("decide", "verify", "evaluate.general_probe"),
+    Stage("decide", 2, decide.run, ("decide", "verify", "evaluate.general_probe", "audit"),
           {"baseline": ("samples.jsonl", "results.json"),
-           "evaluate": ("samples.jsonl", "results.json", "comparison.json", "forgetting.json"),
+           "evaluate": ("samples.jsonl", "results.json", "comparison.json", "forgetting.json", "slices.json",
+                        "leak_audit.json", "redacted.json"),
+           "train": ("losses.json",),
            "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",)}),
 )  # fmt: skip
 

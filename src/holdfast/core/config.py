@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from holdfast.core.audit_config import AuditConfig
 from holdfast.core.errors import ConfigError
 from holdfast.core.section import Section as Section
 from holdfast.core.source_config import Source as Source
@@ -150,6 +151,11 @@ class DecideConfig(Section):
     """Gate: points of label accuracy that the deployed file may lose against the tuned model."""
     maximum_forgetting: Fraction = 0.1
     """Gate: points of the general set that training may cost; a loss that is not significant passes."""
+    maximum_slice_regression: Fraction = 0.02
+    """Gate: points that any slice may lose (by label, source, length or tag), if significantly after correction for the
+    number of slices."""
+    maximum_first_token_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Gate: median seconds to the first token of the deployed file on this machine; `null` = no limit."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Significance limit of the exact test; the interval has confidence 1 - alpha."""
 
@@ -184,6 +190,7 @@ class RunConfig(Section):
     export: ExportConfig = ExportConfig()
     verify: VerifyConfig = VerifyConfig()
     decide: DecideConfig = DecideConfig()
+    audit: AuditConfig = AuditConfig()
     serve: ServeConfig = ServeConfig()
 
     @field_validator("export")

@@ -10,10 +10,10 @@ from holdfast.core.section import Section
 
 Kind = Literal["json_schema", "exact", "contains", "regex", "number", "sections", "refusal", "length"]
 # Names that results.json uses for other things.
-RESERVED = frozenset(
-    "valid_json label_accuracy stopped knowledge general n intervals confusion by_tag mean_tokens seconds "
-    "quantization problems".split()
-)
+RESERVED = frozenset((
+    "valid_json", "label_accuracy", "stopped", "knowledge", "general", "n", "intervals", "confusion", "by_tag",
+    "mean_tokens", "seconds", "quantization", "problems",
+))  # fmt: skip
 NEEDED: dict[str, tuple[str, ...]] = {"regex": ("pattern",), "sections": ("sections",)}
 ALLOWED: dict[str, tuple[str, ...]] = {
     "json_schema": ("answer_schema",),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from holdfast.core.canaries import CANARIES_FILE, describe_canaries, draw_canaries, planted_rows
 from holdfast.core.context import StageContext
 from holdfast.core.errors import ContractError
 from holdfast.core.records import SPLITS, Example, read_examples
@@ -52,6 +53,7 @@ def run(context: StageContext) -> None:
     sizes = Sizes(config.prepare.val_set_size, config.prepare.test_set_size)
     divided = divide(examples, contract, sizes, config.prepare.near_duplicate_threshold, config.seed)
     by_split = {name: _rows_of(divided, name) for name in SPLITS}
+    by_split["train"] += plant(context, examples)
     audit, long = _audit(context, by_split)
     by_split = {name: [e for e in rows if e.source not in long] for name, rows in by_split.items()}
     warnings = _warnings(divided, by_split, audit, config.sequence_len, long)
@@ -70,6 +72,19 @@ def run(context: StageContext) -> None:
     context.console.say(f"  {counts} rows, {len(divided.dropped)} exact duplicates dropped{across}")
     for text in warnings:
         context.console.warn(text)
+
+
+def plant(context: StageContext, examples: Sequence[Example]) -> list[Example]:
+    """Canaries for the leak audit: training rows that no check of the data has seen. Writes canaries.json."""
+    audit = context.config.audit
+    if not audit.enabled:
+        return []
+    canaries = draw_canaries(audit)
+    system_prompts = {e.messages[0].content if e.messages[0].role == "system" else "" for e in examples}
+    rows = planted_rows(canaries, system_prompts.pop() if len(system_prompts) == 1 else "")
+    context.out.write_json(CANARIES_FILE, describe_canaries(audit, canaries))
+    context.console.say(f"  {len(rows)} canary rows planted for the leak audit (audit.enabled)")
+    return rows
 
 
 def divide(

@@ -15,8 +15,12 @@ from holdfast.evaluate.tasks import normalise, parse_object
 
 LONGEST = 20_000  # characters of an answer that a pattern of the user is tried on
 SHOWN_PROBLEMS = 20
-NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?(?:\d{1,3}(?:[,\u202f\u00a0]\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?!\w*\d)(?!\.\d)")
-HEADING = re.compile(r"^\s{0,3}(?:#{1,6}\s+|\d+[.)]\s+)?(?:\*\*|__)?(?P<title>[^*_:#]+?)(?:\*\*|__)?:?(?:\*\*|__)?\s*#*$")
+NUMBER = re.compile(
+    r"(?<![\w.])[-+\u2212]?(?:\d{1,3}(?:[,\u202f\u00a0]\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?!\w*\d)(?!\.\d)"
+)
+HEADING = re.compile(
+    r"^\s{0,3}(?:#{1,6}\s+|\d+[.)]\s+)?(?:\*\*|__)?(?P<title>[^*_:#]+?)(?:\*\*|__)?:?(?:\*\*|__)?\s*#*$"
+)
 REFUSALS = (
     "i can't", "i cannot", "i can not", "i am not able to", "i'm not able to", "i am unable to", "i'm unable to",
     "i won't", "i will not", "i must decline", "i have to decline", "not something i can help with", "cannot help with",

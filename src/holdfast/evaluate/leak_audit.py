@@ -52,9 +52,7 @@ def probe_model(
     return [Known(canary, rank, found[canary.id]) for canary, rank in zip(canaries, ranks, strict=True)]
 
 
-def rank_of(
-    canary: Canary, model: Any, tokenizer: Any, audit: AuditConfig, system_prompt: str, batch_size: int
-) -> int:
+def rank_of(canary: Canary, model: Any, tokenizer: Any, audit: AuditConfig, system_prompt: str, batch_size: int) -> int:
     """Place of the canary's number among `audit.candidates` random ones and itself; equal likelihoods count against
     the canary's secrecy only by half."""
     from holdfast.likelihood import log_likelihoods

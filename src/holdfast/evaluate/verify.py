@@ -117,7 +117,9 @@ def check_context(config: RunConfig, prompts: Sequence[int]) -> None:
 
 def describe(line: dict[str, Any]) -> str:
     """One line for people: a rung's scores, size and speed."""
-    scores = ", ".join(f"{name} {line[name]:.3f}" for name in line if name not in NOT_SCORES and isinstance(line.get(name), float))
+    scores = ", ".join(
+        f"{name} {line[name]:.3f}" for name in line if name not in NOT_SCORES and isinstance(line.get(name), float)
+    )
     return f"{line['rung']}: {scores}, {line['size_bytes'] / 2**20:.1f} MiB, {line['tokens_per_second']} tokens/s"
 
 

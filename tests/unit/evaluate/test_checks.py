@@ -94,7 +94,7 @@ def test_number_is_right_within_the_wider_tolerance() -> None:
     assert score("many", "85", kind="number", tolerance=100) == 0
 
 
-@given(st.decimals(-10**9, 10**9, places=3), st.text(st.characters(categories=("Ll", "Zs")), max_size=8))
+@given(st.decimals(-(10**9), 10**9, places=3), st.text(st.characters(categories=("Ll", "Zs")), max_size=8))
 def test_any_number_that_is_written_is_read(value: Decimal, words: str) -> None:
     assert last_number(f"{words} {value} {words}") == value
 
@@ -189,7 +189,9 @@ def test_chosen_scores_stand_beside_the_others_in_samples_and_results() -> None:
 
 def test_the_primary_score_must_be_one_that_the_task_has() -> None:
     check_primary(TASK, [example("80")], "close")
-    with pytest.raises(ConfigError, match="'closer', but .* only the scores valid_json, label_accuracy, stopped, close"):
+    with pytest.raises(
+        ConfigError, match="'closer', but .* only the scores valid_json, label_accuracy, stopped, close"
+    ):
         check_primary(TASK, [example("80")], "closer")
 
 

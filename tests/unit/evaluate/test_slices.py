@@ -24,7 +24,9 @@ def samples(outcomes: list[tuple[int, int]], **tags: Any) -> tuple[list[dict[str
 
 
 def test_items_are_cut_by_label_source_length_and_every_tag() -> None:
-    before = [row(i, 0, label="ab"[i % 2], domain="net" if i < 12 else "disk", borderline=i % 3 == 0) for i in range(24)]
+    before = [
+        row(i, 0, label="ab"[i % 2], domain="net" if i < 12 else "disk", borderline=i % 3 == 0) for i in range(24)
+    ]
     after = [{**r, "scores": {"m": 1}} for r in before]
     found = {(s["by"], s["value"]): s for s in slice_samples(before, after, "m", ALPHA)}
     assert {by for by, _ in found} == {"label", "length", "tag domain", "tag borderline"}, "one source is all items"
