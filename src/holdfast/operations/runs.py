@@ -135,7 +135,9 @@ def base_model_changes(config: RunConfig, materials: dict[str, str]) -> list[str
     return [f"{folder / name}: base model file changed" for name in names if before.get(name) != now.get(name)]
 
 
-def evaluate_other_items(folder: Path, data: Path, console: Console, *, runtime: str, quant: str | None) -> int:
+def evaluate_other_items(
+    folder: Path, data: Path, console: Console, *, runtime: str, quant: str | None, samples_out: Path | None = None
+) -> int:
     """Measure baseline and tuned model of a finished run on another file of items.
 
     With runtime `gguf` the tuned model is the GGUF file in the llama.cpp server; the baseline always runs in
@@ -157,22 +159,39 @@ def evaluate_other_items(folder: Path, data: Path, console: Console, *, runtime:
         problems += base_model_changes(config, manifest.materials)
         if problems:
             raise IntegrityError("refusing to measure: " + "; ".join(problems), hint=f"holdfast check {folder}")
-    items = read_items(data, config)
+    task, primary, items = read_task_and_items(data, config, run_dir.stage("prepare").path / "task.json")
     quant = quant or config.verify.deploy
     gguf = run_dir.stage("export").path / f"{config.name}-{quant}.gguf" if runtime == "gguf" else None
     if gguf is not None and not gguf.is_file():
         raise UsageError(f"{gguf.name} was not exported", hint=f"add {quant} to export.quantizations and run again")
     document = measure_other_items(
         config,
-        run_dir.stage("prepare").path / "task.json",
+        task,
         run_dir.stage("train").path / "adapter",
         gguf,
         items,
         console,
+        primary=primary,
+        samples_out=samples_out,
     )
     document |= {"run_dir": str(folder), "data": str(data)}
     console.result(document, report.render_comparison(document))
     return 0
+
+
+def read_task_and_items(data: Path, config: RunConfig, task_file: Path) -> tuple[Any, str | None, list[Any]]:
+    """(task, score to compare by or None, items) of a file of rows, or of a task file (YAML)."""
+    from holdfast.evaluate.task_files import is_task_file, read_task_file
+    from holdfast.evaluate.tasks import read_task
+
+    if not is_task_file(data):
+        return read_task(task_file), None, read_items(data, config)
+    found = read_task_file(data)
+    if found.examples is not None:
+        return found.task, found.primary, found.examples
+    prompt = config.collect.system_prompt if found.system_prompt is None else found.system_prompt
+    asked = config.model_copy(update={"collect": config.collect.model_copy(update={"system_prompt": prompt})})
+    return found.task, found.primary, read_items(found.data, asked)
 
 
 def read_items(data: Path, config: RunConfig) -> list[Any]:
