@@ -62,7 +62,7 @@ def sample_rows(
     for number, (item, row) in enumerate(zip(items, rows, strict=True)):
         messages = json.dumps([message.model_dump() for message in item.prompt], ensure_ascii=False)
         document = {"id": row["id"], "source": row["source"], "prompt": row["prompt_text"], "target": row["expected"]}
-        arguments = {"arg_0": messages, "arg_1": {"until": [], "max_gen_toks": max_new_tokens, "do_sample": False,
+        arguments = {"arg_0": [messages], "arg_1": {"until": [], "max_gen_toks": max_new_tokens, "do_sample": False,
                                                   "temperature": 0}}  # fmt: skip
         found.append({
             "doc_id": number, "doc": document, "target": row["expected"], "arguments": {"gen_args_0": arguments},

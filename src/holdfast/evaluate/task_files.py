@@ -162,5 +162,5 @@ def _render(path: Path, document: Mapping[str, Any], key: str, row: Mapping[str,
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
     try:
         return environment.from_string(template).render(**row)
-    except (TemplateError, TypeError) as error:
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise ConfigError(f"{path}: {key} at row {line}: {error}") from None
