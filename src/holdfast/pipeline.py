@@ -136,6 +136,7 @@ def _interrupted_redo(redo_from: str | None) -> Iterator[None]:
 
 def _bring_up_to_date(stage: Stage, config: RunConfig, run_dir: RunDir, console: Console, force: bool) -> Outcome:
     materials = gather_materials(stage, config, run_dir)
+    refuse_another_base(stage, materials, run_dir)
     section = select_config(config, stage.config)
     key = stage_key(stage.name, stage.version, section, materials)
     folder = run_dir.stage(stage.name)
@@ -202,6 +203,24 @@ def gather_materials(stage: Stage, config: RunConfig, run_dir: RunDir) -> dict[s
     for text in stage.files(config):
         materials[f"file/{text}"] = digest_file(_existing(Path(text), stage.name))
     return materials
+
+
+def refuse_another_base(stage: Stage, materials: dict[str, str], run_dir: RunDir) -> None:
+    """Raise IntegrityError when the base model is not the one that earlier stages used a moment ago: it was changed
+    while this run went on, and what is exported would not be what was measured."""
+    base = {name: digest for name, digest in materials.items() if name.startswith(f"{BASE_MODEL}/")}
+    for earlier in STAGES[: STAGES.index(stage)] if base else ():
+        manifest = read_manifest(run_dir.stage(earlier.name).path) if BASE_MODEL in earlier.uses else None
+        if manifest is None:
+            continue
+        before = {name: digest for name, digest in manifest.materials.items() if name.startswith(f"{BASE_MODEL}/")}
+        changed = sorted(name for name in before.keys() | base.keys() if before.get(name) != base.get(name))
+        if changed:
+            raise IntegrityError(
+                f"the base model changed while the run went on: {changed[0].removeprefix(BASE_MODEL + '/')} is not the "
+                f"file that {earlier.name} used ({len(changed)} of {len(base)} files differ)",
+                hint="put the right revision back, or begin anew with it: holdfast run -c FILE",
+            )
 
 
 def _existing(path: Path, stage: str) -> Path:

@@ -7,10 +7,10 @@ from holdfast import models, report
 from holdfast.core.config import RunConfig, load_config
 from holdfast.core.console import Console
 from holdfast.core.digest import digest_file
-from holdfast.core.documents import read_json
 from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.manifest import read_manifest, verify_products
 from holdfast.core.rundir import RunDir
+from holdfast.operations.verdict import current_verdict
 from holdfast.pipeline import BASE_MODEL, STAGES, explain, run_pipeline
 
 
@@ -64,9 +64,7 @@ def status(folder: Path, console: Console) -> int:
             if manifest
             else {}
         )
-    decided = stages["decide"]["state"] == "finished"
-    verdict = read_json(run_dir.stage("decide").path / "decision.json")["verdict"] if decided else None
-    document = {"run_dir": str(folder), "name": config.name, "verdict": verdict, "stages": stages}
+    document = {"run_dir": str(folder), "name": config.name, "verdict": current_verdict(run_dir), "stages": stages}
     console.result(document, report.render_status(document))
     return 0
 

@@ -84,7 +84,8 @@ def test_items_that_a_task_of_lm_eval_cannot_ask_are_refused(tmp_path: Path) -> 
 def write_task(folder: Path, text: str = "", **keys: Any) -> Path:
     document = {"task": "capitals", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "rows.jsonl"}},
                 "test_split": "test", "output_type": "generate_until", "doc_to_text": "Question: {{ question|trim }}\n",
-                "doc_to_target": "answer", "metric_list": [{"metric": "exact_match", "ignore_case": True}], **keys}  # fmt: skip
+                "doc_to_target": "answer", "metric_list": [{"metric": "exact_match", "ignore_case": True}]}  # fmt: skip
+    document |= keys
     (folder / "rows.jsonl").write_text('{"question": " Capital of Peru? ", "answer": "Lima"}\n')
     (folder / "task.yaml").write_text(yaml.safe_dump(document) + text)
     return folder / "task.yaml"
