@@ -1,4 +1,4 @@
-"""Nothing that is broken on the way from data to deployment is kept. Each fault is real (tests/sabotage_run.py), is seen
+"""Nothing that is broken on the way from data to deployment is kept. Each fault is real (sabotage_run.py), is seen
 to happen, and must end without the verdict `keep`, or without anything that can be served.
 
 Template, end token of the server, doubled BOS and another tokenizer: test_parity_sabotage.py.
