@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from holdfast import cli, models, pipeline
 from holdfast.core.context import StageContext
 from holdfast.core.records import Example
@@ -159,7 +161,7 @@ def labels_shuffled() -> None:
         wrong = sum(a.content != b.content for a, b in zip(answers, moved, strict=True))
         struck("labels_shuffled", f"{wrong} of {len(rows)} answers changed")
         return [
-            row.model_copy(update={"messages": (*row.messages[:-1], answer)})
+            msgspec.structs.replace(row, messages=(*row.messages[:-1], answer))
             for row, answer in zip(rows, moved, strict=True)
         ]
 

@@ -252,6 +252,8 @@ def _name_type(annotation: Any) -> str:
     if _section(annotation):
         return "section"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+    if origin is dict:
+        return "mapping"
     return names[annotation]
 
 

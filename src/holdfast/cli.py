@@ -137,14 +137,16 @@ def validate(
 def preview(
     config: Config,
     count: Annotated[int, typer.Option("-n", help="How many rows.", min=1)] = 3,
+    split: Annotated[str, typer.Option("--split", help="train, valid or test.")] = "train",
+    longest: Annotated[bool, typer.Option("--longest", help="The longest rows instead of the first.")] = False,
     run_dir: RunFolder = None,
     overrides: Override = None,
     as_json: Json = False,
 ) -> None:
-    """Show tokens and loss mask of training rows, in colour."""
-    from holdfast.operations.data import preview as operation
+    """Show tokens and loss mask of rows, in colour and in brackets, and the lengths of all rows."""
+    from holdfast.operations.preview import preview as operation
 
-    _finish(lambda console: operation(config, run_dir, overrides or [], count, console), as_json)
+    _finish(lambda console: operation(config, run_dir, overrides or [], console, count, split, longest), as_json)
 
 
 @app.command()

@@ -104,17 +104,19 @@ def _forgetting_gate(forgetting: Mapping[str, Any], gates: DecideConfig) -> Gate
 
 
 def run(context: StageContext) -> None:
-    """Stage `decide`: decision.json and decision.md. A bad verdict is a result, not an error.
+    """Stage `decide`: decision.json, decision.md, report.html. A bad verdict is a result, not an error.
 
     Raises IntegrityError when a file of an earlier stage is missing or lacks the deployed rung.
     """
     from holdfast.decision_page import render_page
+    from holdfast.run_page import read_documents, run_page
 
     inputs, gates = context.inputs, context.config.decide
     baseline, tuned = _read(inputs["baseline"] / "results.json"), _read(inputs["evaluate"] / "results.json")
     comparison = {k: v for k, v in _read(inputs["evaluate"] / "comparison.json").items() if k != "rows"}
     ladder, parity = _read(inputs["verify"] / "ladder.json"), _read(inputs["verify"] / "parity.json")
-    rungs, deploy = ladder["rungs"], context.config.verify.deploy
+    rungs, named = ladder["rungs"], context.config.verify.deploy
+    deploy = str(ladder["deploy"]) if named == "auto" else named
     deployed = next((rung for rung in rungs if rung["rung"] == deploy), None)
     if deployed is None:
         raise IntegrityError(
@@ -131,6 +133,7 @@ def run(context: StageContext) -> None:
     context.out.write_json("decision.json", document)
     proof = _read(inputs["prepare"] / "report.json").get("split_proof")
     context.out.write_text("decision.md", render_page(context.config.name, document, tuned, deploy, proof))
+    context.out.write_text("report.html", run_page(read_documents(context, document)))
     context.console.say(f"  {decision.verdict}: {decision.reasons[1]}")
 
 

@@ -62,17 +62,18 @@ def _source_files(config: RunConfig) -> list[str]:
     return sorted({str(path) for source in config.collect.sources for path in source_files(source)})
 
 
-def _contract_file(config: RunConfig) -> list[str]:
-    return [config.prepare.contract] if config.prepare.contract else []
+def _prepare_files(config: RunConfig) -> list[str]:
+    files = (config.prepare.contract, config.prepare.split_lock, config.augment.rules)
+    return [name for name in files if name]
 
 
 PLANTED = ("audit.enabled", "audit.repeats", "audit.canaries", "audit.digits", "audit.seed")
 EXAMPLES = {"prepare": ("test.jsonl", "task.json"), BASE_MODEL: ()}
 
 STAGES = (
-    Stage("collect", 2, sources.run, ("collect",), {}, _source_files),
-    Stage("prepare", 2, dataset.run, ("prepare", "sequence_len", "seed", *PLANTED),
-          {"collect": ("examples.jsonl",), BASE_MODEL: ()}, _contract_file),
+    Stage("collect", 3, sources.run, ("collect", "redact"), {}, _source_files),
+    Stage("prepare", 2, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
+          {"collect": ("examples.jsonl", "collect.json", "redaction.json"), BASE_MODEL: ()}, _prepare_files),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 2, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
@@ -81,18 +82,20 @@ STAGES = (
     Stage("evaluate", 2, evaluate.run_tuned, ("evaluate", "train", "decide", "audit"),
           {**EXAMPLES, "prepare": ("test.jsonl", "task.json", "canaries.json"), "train": ("adapter/", "losses.json"),
            "baseline": ("samples.jsonl", "general.jsonl")}),
-    Stage("export", 1, export.run, ("name", "export", "evaluate", "train", "verify"),
-          {"prepare": ("valid.jsonl", "task.json"), "train": ("adapter/",), "evaluate": ("results.json",),
-           BASE_MODEL: ()}),
-    Stage("verify", 2, verify.run, ("name", "export", "verify", "evaluate"),
-          {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json"),
+    Stage("export", 2, export.run, ("name", "export", "evaluate", "train", "verify"),
+          {"prepare": ("train.jsonl", "valid.jsonl", "test.jsonl", "task.json"), "train": ("adapter/",),
+           "evaluate": ("results.json",), BASE_MODEL: ()}),
+    Stage("verify", 3, verify.run,
+          ("name", "export", "verify", "evaluate", "train.adapter", "decide.primary", "decide.alpha",
+           "decide.maximum_deployed_loss"),
+          {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json"), "train": ("adapter/",),
            "export": ("",), "evaluate": ("samples.jsonl", "results.json")}),
-    Stage("decide", 2, decide.run, ("decide", "verify", "evaluate.general_probe", "audit"),
+    Stage("decide", 3, decide.run, ("decide", "verify", "evaluate.general_probe", "audit"),
           {"baseline": ("samples.jsonl", "results.json"),
            "evaluate": ("samples.jsonl", "results.json", "comparison.json", "forgetting.json", "slices.json",
                         "leak_audit.json", "redacted.json"),
-           "train": ("losses.json",),
-           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",)}),
+           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",), "plan": ("plan.json",),
+           "train": ("training.json", "trainer_log.jsonl", "losses.json")}),
 )  # fmt: skip
 
 

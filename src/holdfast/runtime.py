@@ -30,8 +30,7 @@ START_SECONDS = 300.0
 ANSWER_SECONDS = 600.0
 LOG_LINES = 6
 CHILD = Path(__file__).with_name("llama_child.py")
-# Proxies of the environment must never see a prompt, so the opener has none.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy must ever see a prompt
 
 
 class Reply(NamedTuple):
@@ -91,7 +90,7 @@ class LlamaServer:
         if logit_bias:
             body["logit_bias"] = [[token, bias] for token, bias in logit_bias.items()]
         clock = time.monotonic()
-        answer = self._post("/v1/chat/completions", body)
+        answer = self.post("/v1/chat/completions", body)
         seconds = time.monotonic() - clock
         choice, usage, timings = answer["choices"][0], answer["usage"], answer.get("timings", {})
         return Reply(
@@ -129,12 +128,12 @@ class LlamaServer:
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
         """Token ids of a text. `add_special` puts the BOS token before it where the model wants one (chat does)."""
         body = {"content": text, "add_special": add_special, "parse_special": parse_special}
-        tokens: list[int] = self._post("/tokenize", body)["tokens"]
+        tokens: list[int] = self.post("/tokenize", body)["tokens"]
         return tokens
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt text that the server makes of a conversation (its chat template, generation prompt included)."""
-        return str(self._post("/apply-template", {"messages": _rows(messages)})["prompt"])
+        return str(self.post("/apply-template", {"messages": _rows(messages)})["prompt"])
 
     def props(self) -> dict[str, Any]:
         """What the server says about itself and its model."""
@@ -159,7 +158,8 @@ class LlamaServer:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
 
-    def _post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
+    def post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
+        """One request, for what has no function here. Raises ServerError."""
         return self._request(route, json.dumps(body).encode(), ANSWER_SECONDS)
 
     def _request(self, route: str, data: bytes | None, seconds: float) -> dict[str, Any]:

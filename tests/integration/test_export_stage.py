@@ -7,49 +7,20 @@ from typing import Any
 
 import pytest
 
-from holdfast.core.config import CollectConfig, ExportConfig, RunConfig, Source
-from holdfast.core.console import Console
+from export_context import make_context
 from holdfast.core.context import StageContext
 from holdfast.core.digest import digest_tree
-from holdfast.core.records import Example, Message, examples_bytes
-from holdfast.core.rundir import RunDir
+from holdfast.core.records import Message
 from holdfast.export import stage
 from holdfast.export.gguf import convert_to_gguf
 from holdfast.export.modelfile import derive_format
 from tiny_checkpoint import CHATML, make_adapter, make_checkpoint
+from tiny_sentencepiece import write_sentencepiece
 
 TEXTS = [
     "The high and the low: 12 000 it's I'LL we'Ve", "  two   spaces\n\n\nand\tlines \r\n", "naïve café über 中文",
     "🚀 😶\u200d🌫️ ok", "x = [1,2,3]; // a+b !!! ... ---", "123456789 3.14 1e-5", "<|im_start|>user\nhi<|im_end|>\n",
 ]  # fmt: skip
-
-
-def make_context(folder: Path, base: Path, adapter: Path) -> StageContext:
-    """A run folder that looks as if the stages before export had finished."""
-    config = RunConfig(
-        name="triage", base_model=str(base), sequence_len=128, collect=CollectConfig(sources=(Source(path="a.jsonl"),)),
-        export=ExportConfig(quantizations=("Q4_K_M", "Q8_0")),
-    )  # fmt: skip
-    run_dir = RunDir(folder)
-    inputs = {name: run_dir.stage(name).path for name in ("prepare", "train", "evaluate")}
-    for path in inputs.values():
-        path.mkdir(parents=True)
-    examples = [
-        Example(
-            messages=(Message(role="user", content=f"ticket {n}"), Message(role="assistant", content='{"a": 1}')),
-            source=f"a.jsonl:{n + 1}",
-        )
-        for n in range(3)
-    ]
-    for split in ("train", "valid", "test"):
-        (inputs["prepare"] / f"{split}.jsonl").write_bytes(examples_bytes(examples))
-    task = {"task": "t", "instruction": "Classify.", "system_prompt": "Be brief."}
-    (inputs["prepare"] / "task.json").write_text(json.dumps(task))
-    (inputs["evaluate"] / "results.json").write_text(json.dumps({"valid_json": 1.0, "label_accuracy": 0.5, "n": 3}))
-    (inputs["train"] / "adapter").symlink_to(adapter)
-    out = run_dir.stage("export")
-    out.begin("sha256:key")
-    return StageContext(config, out, inputs, Console(quiet=True), run_dir)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +102,22 @@ def test_llama_cpp_reads_the_same_tokens_as_transformers(tmp_path: Path, model_t
     tokenizer = AutoTokenizer.from_pretrained(folder)
     with start_server(tmp_path / "m.gguf", n_ctx=256, parallel=1) as server:
         for text in TEXTS:
+            wanted = tokenizer(text, add_special_tokens=False)["input_ids"]
+            assert server.tokenize(text, parse_special=True) == wanted, text
+
+
+@pytest.mark.parametrize("model_file", [True, False])
+def test_llama_cpp_reads_sentencepiece_like_transformers(tmp_path: Path, model_file: bool) -> None:
+    from transformers import AutoTokenizer
+
+    from holdfast.runtime import start_server
+
+    folder = make_checkpoint(tmp_path / "m", "llama")
+    write_sentencepiece(folder, model_file=model_file)
+    convert_to_gguf(folder, tmp_path / "m.gguf", name="m")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with start_server(tmp_path / "m.gguf", n_ctx=256, parallel=1) as server:
+        for text in (*TEXTS, "the tickets  12 of the user", "ticketticket us er loloonn"):
             wanted = tokenizer(text, add_special_tokens=False)["input_ids"]
             assert server.tokenize(text, parse_special=True) == wanted, text
 

@@ -13,7 +13,8 @@ from small_run import SmallRun, holdfast
 NAMES = [stage.name for stage in STAGES]
 KINDS = {
     "collect": ["examples.jsonl", "collect.json"],
-    "prepare": ["train.jsonl", "valid.jsonl", "test.jsonl", "task.json", "lengths.json", "report.json"],
+    "prepare": ["train.jsonl", "valid.jsonl", "test.jsonl", "split.lock", "task.json", "lengths.json",
+                "report.json"],
     "plan": ["plan.json", "settings.json"],
     "baseline": ["samples.jsonl", "results.json"],
     "train": ["adapter/adapter_model.safetensors", "adapter/adapter_config.json", "trainer_log.jsonl", "training.json",

@@ -27,10 +27,13 @@ from holdfast.evaluate import verify
 from holdfast.evaluate.awkward import awkward_rows
 from holdfast.evaluate.parity import NORMALISATION, Sides, check_parity, check_stop
 from holdfast.evaluate.runtimes import answer_with_server, answer_with_transformers
+from holdfast.evaluate.scorers import score_sample
+from holdfast.evaluate.tasks import Task
 from holdfast.export.gguf import convert_to_gguf
 from holdfast.export.quantize import quantize_gguf
 from holdfast.runtime import start_server
 from holdfast.serve.launch import ask, checked_model, prompt_messages, serve
+from tiny_checkpoint import make_adapter
 
 BOS = "<|endoftext|>"
 BASE = models.find_base_model("pebble")
@@ -57,7 +60,7 @@ def example(text: str, number: int) -> Example:
     content = f"{INSTRUCTION}\n\n{text}"
     answer = json.dumps({"priority": "high" if number % 2 else "low", "reason": "because"})
     turns = (("system", "You are terse."), ("user", content), ("assistant", answer))
-    messages = tuple(Message.model_validate({"role": role, "content": text}) for role, text in turns)
+    messages = tuple(Message(role=role, content=text) for role, text in turns)
     return Example(messages=messages, source=f"tickets.jsonl:{number}", tags={"domain": "disk"})
 
 
@@ -72,7 +75,9 @@ def context_for(run: RunDir, config: RunConfig, test: list[Example]) -> StageCon
     prepare.write_examples("test.jsonl", test)
     prepare.write_examples("train.jsonl", [example(f"Backup {i} failed.", 100 + i) for i in range(8)])
     evaluate.write_json("results.json", {"valid_json": 0.5, "label_accuracy": 0.5, "stopped": 1.0, "n": len(test)})
-    inputs = {name: run.stage(name).path for name in ("prepare", "export", "evaluate")}
+    task = Task.model_validate(TASK)
+    evaluate.write_jsonl("samples.jsonl", [score_sample(task, item, "no", stopped=True, tokens=2) for item in test])
+    inputs = {name: run.stage(name).path for name in ("prepare", "export", "evaluate", "train")}
     return StageContext(config, out, inputs, QUIET, run)
 
 
@@ -114,11 +119,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_adapter(BASE, tmp_path_factory.mktemp("adapter") / "adapter", scale=0.01)
+
+
 @pytest.fixture
-def run(tmp_path: Path, exported: Path) -> RunDir:
+def run(tmp_path: Path, exported: Path, adapter: Path) -> RunDir:
     run = RunDir(tmp_path / "run")
     folder = run.stage("export").path
-    folder.mkdir(parents=True)
+    shutil.copytree(BASE, folder / "merged")
+    shutil.copytree(adapter, run.stage("train").path / "adapter")
     for file in exported.iterdir():
         shutil.copyfile(file, folder / file.name)
     return run
@@ -158,6 +169,20 @@ def test_every_rung_is_scored_and_the_samples_are_the_same_twice(run: RunDir) ->
     assert parity["bos_ok"] and parity["stop_ok"]
     assert parity["end_tokens"] == ["<|im_end|>"]
     assert parity["files"] == ["tiny-F16.gguf", "tiny-Q4_K_M.gguf"]
+    assert [rung["rung"] for rung in ladder["before"]] == ["adapter", "merged"]
+    steps = [(step["step"], step.get("above"), step.get("below")) for step in ladder["losses"]]
+    assert steps == [
+        ("template", None, None), ("merge", "adapter", "merged"), ("conversion", "merged", "F16"),
+        ("quantisation", "F16", "Q4_K_M"),
+    ]  # fmt: skip
+    kl = {step["step"]: step["kl"] for step in ladder["losses"][1:]}
+    assert kl["conversion"] < 1e-3 < kl["quantisation"] < kl["merge"]
+    for rung in ladder["rungs"]:
+        assert rung["peak_memory_bytes"] > rung["size_bytes"] / 2
+        assert rung["prompt_tokens_per_second"] > 0
+        assert rung["intervals"]["label_accuracy"][0] <= rung["label_accuracy"]
+    assert ladder["structured"]["structured"]["n"] == 6
+    assert ladder["structured"]["schema"]["properties"]["priority"] == {"enum": ["high", "low"]}
     first = {file.name: file.read_bytes() for file in folder.glob("samples-*.jsonl")}
     verify.run(context)
     assert {file.name: file.read_bytes() for file in folder.glob("samples-*.jsonl")} == first
@@ -174,13 +199,18 @@ def test_awkward_rows_differ_only_for_reasons_that_are_told(exported: Path) -> N
     assert awkward["identical"] == awkward["rows"] - 1
 
 
-def test_a_real_row_that_differs_stops_the_stage_and_writes_nothing(run: RunDir) -> None:
+def test_a_real_row_that_differs_stops_the_stage_and_the_difference_is_written(run: RunDir) -> None:
     context = context_for(run, run_config(), [example("x", 1), example("he\u0301llo", 7)])
     with pytest.raises(IntegrityError, match=r"1 of 10 rows differ(?s:.*)tickets\.jsonl:7: from token \d+") as error:
         verify.run(context)
     assert NORMALISATION in error.value.message
     assert "NFC" in error.value.hint
-    assert not run.stage("verify").path.exists()
+    assert [path.name for path in run.stage("verify").path.iterdir()] == ["parity.json"]
+    report = json.loads((run.stage("verify").path / "parity.json").read_text())
+    assert (report["rows"], report["identical"]) == (10, 9)
+    difference = report["differences"][0]
+    assert difference["row"] == "tickets.jsonl:7"
+    assert difference["trained_ids"] != difference["served_ids"]
 
 
 def test_another_chat_template_in_the_file_is_found(exported: Path, tmp_path: Path) -> None:

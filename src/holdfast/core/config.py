@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from holdfast.core.audit_config import AuditConfig
 from holdfast.core.errors import ConfigError
+from holdfast.core.redact_config import RedactConfig as RedactConfig
 from holdfast.core.section import Section as Section
 from holdfast.core.source_config import Source as Source
 from holdfast.core.validated import read_model
@@ -14,7 +15,7 @@ from holdfast.core.yamlfile import parse_scalar
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Quantization = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]
+Quantization = Literal["F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]
 Metric = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
@@ -36,10 +37,30 @@ class PrepareConfig(Section):
     """Validation rows to take from rows without a fixed split."""
     test_set_size: Annotated[float, Field(ge=0)] = 0.2
     """Test rows to take from rows without a fixed split."""
-    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Jaccard similarity from which two rows are near duplicates: kept in one split, refused across train and test."""
-    on_too_long: Literal["error", "drop"] = "error"
-    """What to do with a training or validation row longer than `sequence_len`; nothing is ever cut."""
+    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.8
+    """Jaccard similarity from which two rows are near duplicates: kept in one split, refused across train and test;
+    `null` = near duplicates are not looked for."""
+    split_by: str = "fact"
+    """Rows with the same value of this tag go into the same split, as near duplicates do; `group` = near duplicates
+    only."""
+    split_lock: str | None = None
+    """`split.lock` of an earlier run: its rows keep their places when rows are added; `null` = none."""
+    balance_by: str = "domain"
+    """Tag whose values every split gets its share of (with the label), and that `sampling_temperature` balances."""
+    sampling_temperature: Annotated[float, Field(ge=1)] = 1.0
+    """Training rows of each `balance_by` value are drawn in proportion to rows^(1/temperature); 1 = as they are."""
+    on_too_long: Literal["error", "drop", "split", "split_or_drop"] = "error"
+    """What to do with a training or validation row longer than `sequence_len`; no answer is ever cut. `split` parts
+    conversations at turn borders; what is still too long is an error, or dropped with `split_or_drop`."""
+
+
+class AugmentConfig(Section):
+    """More training rows, made offline from rules that you write. Valid and test never hold any."""
+
+    rules: str | None = None
+    """The rules file (paraphrases, grammars, contrasts, decompose, preferences); `null` = nothing is made."""
+    max_synthetic_share: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Synthetic rows are at most this share of all training rows."""
 
 
 class PlanConfig(Section):
@@ -116,13 +137,21 @@ class ExportConfig(Section):
 
     quantizations: tuple[Quantization, ...] = ("Q4_K_M",)
     """GGUF files to write besides F16, each measured by `verify`."""
+    merge_base: Literal["auto", "original", "nf4"] = "auto"
+    """Weights that a `qlora` adapter is merged into: the original ones, those that the 4-bit model computed with, or
+    `auto` = whichever has the lower loss on the validation answers. `lora` always takes the original ones."""
+    imatrix: bool = False
+    """Quantise with an importance matrix computed from the training rows; it needs a pass over them."""
+    lora_gguf: bool = False
+    """Also write the adapter alone as a GGUF file, for `llama-server --lora`; `verify` does not measure it."""
 
 
 class VerifyConfig(Section):
     """Which quantisation is to be deployed, and how much of the tuned score it may lose."""
 
-    deploy: Quantization = "Q4_K_M"
-    """The file that `decide` judges and `serve` loads; F16 or one of `export.quantizations`."""
+    deploy: Literal[Quantization, "auto"] = "Q4_K_M"
+    """The file that `decide` judges and `serve` loads; F16 or one of `export.quantizations`. `auto` = the smallest one
+    that loses no more than `decide.maximum_deployed_loss`."""
     n_ctx: Positive = 1024
     """Context of the server for one request, in tokens."""
     threads: Annotated[int, Field(ge=0)] = 0
@@ -183,7 +212,9 @@ class RunConfig(Section):
     seed: int = 42
     """Seed of the split and of training."""
     collect: CollectConfig
+    redact: RedactConfig = RedactConfig()
     prepare: PrepareConfig = PrepareConfig()
+    augment: AugmentConfig = AugmentConfig()
     plan: PlanConfig = PlanConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -210,12 +241,19 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     folder = path.resolve().parent
     sources = [absolute_source(source, folder) for source in config.collect.sources]
     update: dict[str, Any] = {"collect": config.collect.model_copy(update={"sources": tuple(sources)})}
-    if config.prepare.contract:
-        contract = _absolute(config.prepare.contract, folder)
-        update["prepare"] = config.prepare.model_copy(update={"contract": contract})
+    files = {key: getattr(config.prepare, key) for key in ("contract", "split_lock")}
+    if any(files.values()):
+        absolute = {key: _absolute(name, folder) for key, name in files.items() if name}
+        update["prepare"] = config.prepare.model_copy(update=absolute)
+    if config.augment.rules:
+        update["augment"] = config.augment.model_copy(update={"rules": _absolute(config.augment.rules, folder)})
+    redact = {name: _absolute(text, folder) for name in ("ner", "pseudonym_key_file")
+              if (text := getattr(config.redact, name)) and text not in ("bundled", "presidio")}  # fmt: skip
+    if redact:
+        update["redact"] = config.redact.model_copy(update=redact)
     if config.base_model.startswith((".", "/", "~")) or (folder / config.base_model).is_dir():
         update["base_model"] = _absolute(config.base_model, folder)
-    if config.verify.deploy != "F16" and config.verify.deploy not in config.export.quantizations:
+    if config.verify.deploy not in ("F16", "auto") and config.verify.deploy not in config.export.quantizations:
         made = ", ".join(("F16", *config.export.quantizations))
         raise ConfigError(f"{path}: verify.deploy is {config.verify.deploy}, but export makes only {made}")
     return config.model_copy(update=update)

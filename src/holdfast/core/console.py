@@ -29,14 +29,17 @@ class Console:
         self.rich.print(f"warning: {text}", markup=False, style="yellow")
 
     @contextmanager
-    def progress(self, label: str, total: int) -> Iterator["Bar"]:
-        """A progress bar with the time left; in a log file (no terminal) one line every ten seconds instead."""
+    def progress(self, label: str, total: int, unit: str = "") -> Iterator["Bar"]:
+        """A progress bar with rate and time left; in a log file (no terminal) one line every ten seconds instead."""
         if self.quiet or not self.rich.is_terminal:
-            yield Bar(self, label, total, None)
+            yield Bar(self, label, total, None, unit)
             return
-        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
         with Progress(*columns, console=self.rich, transient=True) as progress:
-            yield Bar(self, label, total, progress)
+            yield Bar(self, label, total, progress, unit)
 
     def result(self, document: dict[str, Any], text: str) -> None:
         """The command's answer: `document` with --json, else `text`."""
@@ -46,18 +49,22 @@ class Console:
 class Bar:
     """One running bar; made by `Console.progress`."""
 
-    def __init__(self, console: Console, label: str, total: int, progress: Progress | None) -> None:
-        self.console, self.label, self.total, self.done = console, label, total, 0
+    def __init__(self, console: Console, label: str, total: int, progress: Progress | None, unit: str = "") -> None:
+        self.console, self.label, self.total, self.unit, self.done = console, label, total, unit, 0
         self.progress = progress
-        self.task = progress.add_task(label, total=total) if progress else None
-        self.last_line = time.monotonic()
+        self.task = progress.add_task(label, total=total, rate="") if progress else None
+        self.started = self.last_line = time.monotonic()
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Move on by `count`; `note` (for example the loss) is shown behind the label."""
         self.done += count
         label = f"{self.label} {note}" if note else self.label
+        now = time.monotonic()
+        rate = self.done / max(1e-9, now - self.started)
+        shown = f"{rate:,.1f} {self.unit}/s" if self.unit else ""
         if self.progress is not None and self.task is not None:
-            self.progress.update(self.task, advance=count, description=label)
-        elif time.monotonic() - self.last_line > 10:
-            self.last_line = time.monotonic()
-            self.console.say(f"  {label} {self.done}/{self.total}")
+            self.progress.update(self.task, advance=count, description=label, rate=shown)
+        elif now - self.last_line > 10:
+            self.last_line = now
+            left = f" ({shown}, {(self.total - self.done) / rate:.0f} s left)" if shown and rate else ""
+            self.console.say(f"  {label} {self.done}/{self.total}{left}")

@@ -7,6 +7,14 @@ from typing import Any
 from holdfast.core.errors import IntegrityError
 
 
+def deployed_quantization(named: str, verified: Path) -> str:
+    """The quantisation to deploy: `verify.deploy`, or for `auto` the one that stage verify (its folder) chose.
+
+    Raises IntegrityError when there is no choice yet.
+    """
+    return str(read_json(verified / "ladder.json")["deploy"]) if named == "auto" else named
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a stage's folder. Raises IntegrityError when it is missing or damaged."""
     try:

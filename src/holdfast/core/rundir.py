@@ -21,7 +21,7 @@ from holdfast.core.config import RunConfig
 from holdfast.core.errors import IntegrityError, LockedError, UsageError
 from holdfast.core.files import TEMPORARY_PREFIX, atomic_path, atomic_write, sweep_temporaries, sync_tree
 from holdfast.core.manifest import INTENT, MANIFEST, read_intent_key, write_intent
-from holdfast.core.records import Example, examples_bytes, jsonl_bytes
+from holdfast.core.records import Example, encode_example, jsonl_bytes
 
 STAGE_NAMES = (
     "collect", "prepare", "plan", "baseline", "train", "evaluate", "export", "verify", "decide", "seal",
@@ -49,8 +49,9 @@ class StageFolder:
         atomic_write(self.path / name, jsonl_bytes(rows))
 
     def write_examples(self, name: str, examples: Iterable[Example]) -> None:
-        """Write examples as JSONL."""
-        atomic_write(self.path / name, examples_bytes(examples))
+        """Write examples as JSONL, one at a time."""
+        with self.writing(name) as temporary, temporary.open("wb") as file:
+            file.writelines(map(encode_example, examples))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file."""

@@ -1,14 +1,20 @@
 """What the tokens say: how long rows are, what is trained, and whether the model is taught to stop."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.errors import ContractError
 from holdfast.core.records import Example
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 NOT_TRAINED = -100
 SHOWN = 50
+BINS = 32
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 class RowTokens(NamedTuple):
@@ -22,36 +28,62 @@ class RowTokens(NamedTuple):
     prompt_tokens: int
 
 
-class Audit(NamedTuple):
-    """rows by split; sample: the decoded text of one training row, whole and only what is trained."""
+@dataclass
+class Tally:
+    """Rows of one split, counted. `silent`, `endless`, `long`: how many; of each the first are named in `*_rows`.
 
-    rows: dict[str, list[RowTokens]]
-    sample: dict[str, str]
+    tokens: one count a row. long_rows: (source, tokens).
+    """
+
+    tokens: "NDArray[np.uint32]"
+    trained: int = 0
+    ended: int = 0
+    prompt_max: int = 0
+    silent: int = 0
+    endless: int = 0
+    long: int = 0
+    silent_rows: list[str] = field(default_factory=list)
+    endless_rows: list[str] = field(default_factory=list)
+    long_rows: list[tuple[str, int]] = field(default_factory=list)
 
 
-def audit_tokens(model_folder: Path, splits: dict[str, list[Example]]) -> Audit:
-    """Encode every row as training will, with the base model's own tokenizer and chat template."""
-    from holdfast import models
+def tally(rows: Sequence[RowTokens], sequence_len: int) -> Tally:
+    """Count rows. A row is silent when it trains nothing, endless when an answer does not train its end token."""
+    import numpy as np
 
-    tokenizer = models.load_tokenizer(model_folder)
-    ends = set(models.end_token_ids(tokenizer))
-    rows: dict[str, list[RowTokens]] = {}
-    for split, examples in splits.items():
-        rows[split] = []
-        for example in examples:
-            encoded = models.encode_example(tokenizer, example.messages)
-            prompt = models.encode_prompt(tokenizer, example.prompt)
-            rows[split].append(measure_row(example, encoded.labels, len(prompt), ends))
-    sample: dict[str, str] = {}
-    for example in splits["train"][:1]:
-        encoded = models.encode_example(tokenizer, example.messages)
-        trained = [token for token in encoded.labels if token != NOT_TRAINED]
-        sample = {
-            "source": example.source,
-            "text": str(tokenizer.decode(encoded.input_ids)),
-            "trained_text": str(tokenizer.decode(trained)),
-        }
-    return Audit(rows, sample)
+    silent = [row for row in rows if not row.trained]
+    endless = [row for row in rows if row.ended < row.answers]
+    long = [row for row in rows if row.tokens > sequence_len]
+    return Tally(
+        tokens=np.array([row.tokens for row in rows], dtype=np.uint32),
+        trained=sum(row.trained for row in rows),
+        ended=len(rows) - len(endless),
+        prompt_max=max((row.prompt_tokens for row in rows), default=0),
+        silent=len(silent),
+        endless=len(endless),
+        long=len(long),
+        silent_rows=[row.source for row in silent[:SHOWN]],
+        endless_rows=[row.source for row in endless[:SHOWN]],
+        long_rows=[(row.source, row.tokens) for row in long[:SHOWN]],
+    )
+
+
+def join(tallies: Sequence[Tally]) -> Tally:
+    """Tallies of consecutive shards, or of several splits, as one."""
+    import numpy as np
+
+    return Tally(
+        tokens=np.concatenate([np.zeros(0, dtype=np.uint32), *(t.tokens for t in tallies)]),
+        trained=sum(t.trained for t in tallies),
+        ended=sum(t.ended for t in tallies),
+        prompt_max=max((t.prompt_max for t in tallies), default=0),
+        silent=sum(t.silent for t in tallies),
+        endless=sum(t.endless for t in tallies),
+        long=sum(t.long for t in tallies),
+        silent_rows=[row for t in tallies for row in t.silent_rows][:SHOWN],
+        endless_rows=[row for t in tallies for row in t.endless_rows][:SHOWN],
+        long_rows=[row for t in tallies for row in t.long_rows][:SHOWN],
+    )
 
 
 def measure_row(example: Example, labels: Sequence[int], prompt_tokens: int, ends: set[int]) -> RowTokens:
@@ -62,58 +94,90 @@ def measure_row(example: Example, labels: Sequence[int], prompt_tokens: int, end
         if label != NOT_TRAINED and following == NOT_TRAINED
     ]
     answers = sum(message.role == "assistant" for message in example.messages)
-    trained = sum(label != NOT_TRAINED for label in labels)
+    trained = len(labels) - list(labels).count(NOT_TRAINED)
     ended = sum(last in ends for last in runs)
     return RowTokens(example.source, len(labels), trained, max(answers, len(runs)), ended, prompt_tokens)
 
 
-def check_rows(rows: Sequence[RowTokens]) -> None:
+def check_rows(found: Tally) -> None:
     """Raise ContractError when a row trains nothing, or an answer does not train its end token."""
-    silent = [row for row in rows if not row.trained]
-    if silent:
+    rows = len(found.tokens)
+    if found.silent:
         raise ContractError(
-            f"{len(silent)} of {len(rows)} rows have no trained token, so they teach nothing: {_sources(silent)}",
+            f"{found.silent} of {rows} rows have no trained token, so they teach nothing: "
+            f"{_sources(found.silent_rows, found.silent)}",
             hint="an answer must not be empty, and the base model's chat template must mark where it begins",
         )
-    endless = [row for row in rows if row.ended < row.answers]
-    if endless:
+    if found.endless:
         raise ContractError(
-            f"{len(endless)} of {len(rows)} rows do not train the end token of each answer "
-            f"({endless[0].ended} of {endless[0].answers} in the first); the model would not learn to stop: "
-            f"{_sources(endless)}",
+            f"{found.endless} of {rows} rows do not train the end token of each answer; "
+            f"the model would not learn to stop: {_sources(found.endless_rows, found.endless)}",
             hint="choose a base model whose chat template closes the assistant's turn with its end token",
         )
 
 
-def too_long(rows: Sequence[RowTokens], sequence_len: int, action: Literal["error", "drop"]) -> set[str]:
-    """Sources of rows longer than `sequence_len` tokens. Raises ContractError when they are an error, not dropped."""
-    long = [row for row in rows if row.tokens > sequence_len]
-    if long and action == "error":
-        lines = [f"{row.source}: {row.tokens} tokens" for row in long[:SHOWN]]
+def refuse_long(found: Tally, sequence_len: int, remedy: str) -> None:
+    """Raise ContractError when a row is longer than `sequence_len` tokens. remedy: another value of on_too_long."""
+    if found.long:
+        lines = [f"{source}: {tokens} tokens" for source, tokens in found.long_rows]
+        if found.long > len(lines):
+            lines.append(f"… and {found.long - len(lines)} more")
         raise ContractError(
-            f"{len(long)} of {len(rows)} rows are longer than sequence_len {sequence_len} "
-            f"(longest {max(row.tokens for row in long)}); nothing is cut:\n  " + "\n  ".join(lines),
-            hint="raise sequence_len, shorten the rows, or set prepare.on_too_long: drop",
+            f"{found.long} of {len(found.tokens)} rows are longer than sequence_len {sequence_len} "
+            f"(longest {found.tokens.max()}); nothing is cut:\n  " + "\n  ".join(lines),
+            hint=f"raise sequence_len, shorten the rows, or set prepare.on_too_long: {remedy}",
         )
-    return {row.source for row in long}
 
 
-def summarise(rows: Sequence[RowTokens], sequence_len: int) -> dict[str, Any]:
-    """Counts for the report. Lengths are tokens; truncated = longer than `sequence_len`: a trainer would cut them."""
-    tokens, trained = sum(r.tokens for r in rows), sum(r.trained for r in rows)
+def summarise(found: Tally) -> dict[str, Any]:
+    """Counts for the report. Lengths are tokens; truncated = longer than sequence_len: a trainer would cut them."""
+    tokens = int(found.tokens.sum(dtype="u8"))
     return {
-        "rows": len(rows),
+        "rows": len(found.tokens),
         "tokens": tokens,
-        "trained_tokens": trained,
-        "trained_share": round(trained / tokens, 4) if tokens else 0.0,
-        "longest": max((r.tokens for r in rows), default=0),
-        "shortest": min((r.tokens for r in rows), default=0),
-        "truncated_rows": sum(r.tokens > sequence_len for r in rows),
-        "rows_with_trained_eos": sum(r.ended == r.answers for r in rows),
-        "zero_label_rows": sum(not r.trained for r in rows),
+        "trained_tokens": found.trained,
+        "trained_share": round(found.trained / tokens, 4) if tokens else 0.0,
+        **length_percentiles(found.tokens),
+        "longest": int(found.tokens.max(initial=0)),
+        "shortest": int(found.tokens.min()) if len(found.tokens) else 0,
+        "truncated_rows": found.long,
+        "rows_with_trained_eos": found.ended,
+        "zero_label_rows": found.silent,
     }
 
 
-def _sources(rows: Sequence[RowTokens]) -> str:
-    more = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
-    return ", ".join(row.source for row in rows[:10]) + more
+def length_percentiles(lengths: "NDArray[np.uint32]") -> dict[str, int]:
+    """The lengths that 50, 90 and 99 % of the rows do not exceed, in tokens; 0 without rows."""
+    import numpy as np
+
+    if not len(lengths):
+        return {"p50": 0, "p90": 0, "p99": 0}
+    found = np.percentile(lengths, (50, 90, 99), method="inverted_cdf")
+    return {f"p{share}": int(value) for share, value in zip((50, 90, 99), found, strict=True)}
+
+
+def describe_lengths(found: Tally) -> dict[str, Any]:
+    """What `lengths.json` says of one split: rows, sum, longest, percentiles, and a histogram of at most 32 bins.
+
+    histogram: [tokens up to which, rows].
+    """
+    import numpy as np
+
+    tokens = found.tokens
+    if not len(tokens):
+        return {"rows": 0, "tokens": 0, "longest": 0, "percentiles": {}, "histogram": []}
+    longest = int(tokens.max())
+    width = max(1, -(-longest // BINS))
+    counts = np.bincount((np.maximum(tokens, 1).astype(np.int64) - 1) // width)
+    values = np.percentile(tokens, PERCENTILES, method="inverted_cdf")
+    return {
+        "rows": len(tokens),
+        "tokens": int(tokens.sum(dtype=np.uint64)),
+        "longest": longest,
+        "percentiles": {str(p): int(value) for p, value in zip(PERCENTILES, values, strict=True)},
+        "histogram": [[(i + 1) * width, count] for i, count in enumerate(counts.tolist())],
+    }
+
+
+def _sources(rows: Sequence[str], count: int) -> str:
+    return ", ".join(rows[:10]) + (f" and {count - 10} more" if count > 10 else "")

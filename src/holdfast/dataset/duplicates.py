@@ -1,102 +1,140 @@
 """Rows that say the same: exact duplicates are dropped or refused, near duplicates are kept together."""
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from holdfast.core.records import SPLITS, Example
-from holdfast.dataset.similarity import Pair, normalise
-from holdfast.dataset.validate import Violation, input_text, strict_json
+from holdfast.core.records import Example
+from holdfast.dataset.table import Lookup, Reading, Table, group_starts, lead_of, number, table_of
+from holdfast.dataset.validate import SHOWN, Counted, Violation, input_text, strict_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    IntArray = NDArray[np.int64]
 
 # A first paragraph that this many rows share is an instruction, not what the row is about.
 LEAD_ROWS = 3
 
 
-class Deduplicated(NamedTuple):
-    """kept: rows in their old order; dropped: (source of the dropped row, source of the kept one)."""
+class Conflicts(NamedTuple):
+    """Rows that cannot both be learned: the first violations, how many there are, in how many rows."""
 
-    kept: list[Example]
-    dropped: list[tuple[str, str]]
+    shown: list[Violation]
+    counted: Counted
 
 
 def find_conflicts(examples: Sequence[Example]) -> list[Violation]:
-    """Rows whose prompt is another row's prompt but whose answer differs: the model cannot learn both."""
-    violations = []
-    for rows in _by_prompt(examples).values():
-        first = rows[0]
-        violations += [
-            Violation(
-                "conflicting_answers", row.source, f"same prompt as {first.source}, other answer", row.answer[:80]
-            )
-            for row in rows[1:]
-            if not _same_answer(first.answer, row.answer)
-        ]
-    return violations
+    """Rows whose prompt is another row's prompt but whose answer differs; of many, the first are returned."""
+    return conflicts_of(table_of(examples, Reading(None)), examples).shown
 
 
-def drop_exact_duplicates(examples: Sequence[Example]) -> Deduplicated:
-    """Keep one row of each prompt; a row with a fixed split is kept before one without.
+def conflicts_of(table: Table, lookup: Lookup) -> Conflicts:
+    """Rows whose prompt is an earlier row's prompt but whose answer differs: the model cannot learn both.
 
-    Copies that the user fixed in different splits all stay: whether that leaks is decided by the split check.
+    Answers are read only where their digests differ: the same JSON may be written in two ways.
     """
-    dropped: dict[int, str] = {}
-    for rows in _by_prompt(examples).values():
-        fixed: list[str | None] = [split for split in reversed(SPLITS) if any(row.split == split for row in rows)]
-        for split in fixed or (None,):
-            same = sorted((r for r in rows if r.split == split), key=lambda r: (r.id, r.source))
-            dropped |= {id(row): same[0].source for row in same[1:]}
-        if fixed:
-            keeper = min((r for r in rows if r.split == fixed[0]), key=lambda r: (r.id, r.source))
-            dropped |= {id(row): keeper.source for row in rows if row.split is None}
-    return Deduplicated(
-        [e for e in examples if id(e) not in dropped],
-        [(e.source, dropped[id(e)]) for e in examples if id(e) in dropped],
-    )
+    import numpy as np
+
+    rows = table.rows
+    order = np.lexsort((rows["prompt2"], rows["prompt"]))  # stable: the first of a group is the first in the file
+    first = order[group_starts(rows["prompt"][order], rows["prompt2"][order])]
+    other = rows["answer"][order] != rows["answer"][first]
+    suspects = np.argsort(order[other], kind="stable")
+    shown: list[Violation] = []
+    count = 0
+    for row, earlier in zip(order[other][suspects], first[other][suspects], strict=True):
+        here, there = lookup[int(row)], lookup[int(earlier)]
+        if _same_answer(there.answer, here.answer):
+            continue
+        count += 1
+        if count <= SHOWN:
+            text = f"same prompt as {there.source}, other answer"
+            shown.append(Violation("conflicting_answers", here.source, text, here.answer[:80]))
+    return Conflicts(shown, Counted(count, count))
 
 
-def texts_to_compare(examples: Sequence[Example], instruction: str) -> list[str]:
-    """What each row is about: the user's words without the instruction that many rows share.
+def find_exact_duplicates(table: Table) -> "IntArray":
+    """For each row -1 when it is kept, else the row that is kept in its place. One row of each prompt is kept.
 
-    With a contract that is its instruction. Without one (`instruction` empty) it is any first paragraph that three or
-    more rows share; such paragraphs would make all rows look alike.
+    A row with a fixed split is kept before one without. Copies that the user fixed in different splits all stay:
+    whether that leaks is decided by the split check. Which copy stays does not depend on the order of the rows.
     """
+    import numpy as np
+
+    rows = table.rows
+    rank = np.array([3, 2, 1, 0])[rows["fixed"]]  # test, valid, train, free
+    order = np.lexsort((rows["source"], rows["id"], rank, rows["prompt2"], rows["prompt"]))
+    prompt, prompt2 = rows["prompt"][order], rows["prompt2"][order]
+    of_group = group_starts(prompt, prompt2)
+    of_split = group_starts(prompt, prompt2, rank[order])
+    keeper = np.where(rank[order] == 3, of_group, of_split)
+    here = np.arange(len(order))
+    replaced = np.full(len(order), -1, dtype=np.int64)
+    replaced[order] = np.where(keeper == here, -1, order[keeper])
+    return replaced
+
+
+class Subject:
+    """What a row is about: the user's words without the instruction that many rows share.
+
+    With an instruction in the contract it is that one. Without, it is any first paragraph that three or more rows
+    share; such paragraphs would make all rows look alike.
+    """
+
+    def __init__(self, instruction: str, shared_leads: frozenset[int]) -> None:
+        self.instruction, self.shared_leads = instruction, shared_leads
+
+    def text(self, example: Example) -> str:
+        """The words that similarity is measured on."""
+        if self.instruction:
+            return input_text(example, self.instruction)
+        text = example.prompt_text
+        if not self.shared_leads:
+            return text
+        lead, rest = lead_of(text)
+        return rest if rest and number(lead) in self.shared_leads else text
+
+
+def subject_of(table: Table, kept: "NDArray[np.bool_]", instruction: str) -> Subject:
+    """The subject of the kept rows of a table."""
+    import numpy as np
+
     if instruction:
-        return [input_text(example, instruction) for example in examples]
-    leads = Counter(_lead(example.prompt_text)[0] for example in examples)
-    texts = []
-    for example in examples:
-        lead, rest = _lead(example.prompt_text)
-        texts.append(rest if leads[lead] >= LEAD_ROWS and rest else example.prompt_text)
-    return texts
+        return Subject(instruction, frozenset())
+    leads, counts = np.unique(table.rows["lead"][kept], return_counts=True)
+    return Subject("", frozenset(leads[counts >= LEAD_ROWS].tolist()))
 
 
-def group_rows(count: int, pairs: Sequence[Pair]) -> list[int]:
-    """Near-duplicate groups: for each of `count` rows the first row it is linked to, directly or through others."""
-    parent = list(range(count))
+def link_rows(count: int, edges: Sequence["tuple[IntArray, IntArray]"]) -> "IntArray":
+    """Groups: for each of `count` rows the first row it is linked to, directly or through others."""
+    import numpy as np
 
-    def find(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
+    if not any(len(a) for a, _ in edges):
+        return np.arange(count)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    for pair in pairs:
-        low, high = sorted((find(pair.a), find(pair.b)))
-        parent[high] = low
-    return [find(row) for row in range(count)]
-
-
-def _lead(text: str) -> tuple[str, str]:
-    lead, _, rest = text.partition("\n\n")
-    return lead, rest.strip()
+    a, b = (np.concatenate([edge[side] for edge in edges]) for side in (0, 1))
+    graph = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(count, count))
+    _, labels = connected_components(graph, directed=False)
+    _, first = np.unique(labels, return_index=True)
+    return np.asarray(first[labels], dtype=np.int64)
 
 
-def _by_prompt(examples: Sequence[Example]) -> dict[tuple[tuple[str, str], ...], list[Example]]:
-    """Rows by normalised prompt, roles and all turns included."""
-    rows: dict[tuple[tuple[str, str], ...], list[Example]] = defaultdict(list)
-    for example in examples:
-        rows[tuple((m.role, normalise(m.content)) for m in example.prompt)].append(example)
-    return rows
+def fact_links(facts: "NDArray[np.uint64]") -> "tuple[IntArray, IntArray]":
+    """Links between rows of the same source fact (0 = none)."""
+    import numpy as np
+
+    with_fact = np.flatnonzero(facts)
+    order = with_fact[np.argsort(facts[with_fact], kind="stable")]
+    same = facts[order][1:] == facts[order][:-1]
+    return order[:-1][same], order[1:][same]
+
+
+def texts_of(lookup: Lookup, rows: "IntArray", subject: Callable[[Example], str]) -> list[str]:
+    """What each of `rows` is about."""
+    return [subject(lookup[int(row)]) for row in rows]
 
 
 def _same_answer(one: str, other: str) -> bool:

@@ -1,28 +1,32 @@
-"""How alike are two texts? Jaccard similarity of their word and character shingles, exact or by MinHash LSH.
+"""How alike are two texts? Jaccard similarity of their word and character shingles.
 
-Up to 5,000 texts every pair is measured exactly through an inverted index. Above, MinHash LSH proposes candidates and
-each candidate is measured exactly: what it reports is true, but it may miss a pair.
+Shingles are numbered by a 64-bit hash, computed for many texts at once. Up to EXACT_LIMIT texts every pair is measured
+through an inverted index; what is done with more is in `near.py`.
 """
 
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     IntArray = NDArray[np.int64]
+    HashArray = NDArray[np.uint64]
     FloatArray = NDArray[np.float64]
 
 EXACT_LIMIT = 5000
 CHARACTERS = 5
 WORDS = 2
-PERMUTATIONS = 128
-# Below this an LSH index proposes nearly every pair; a largest similarity under it is reported as "below".
-LSH_FLOOR = 0.3
-LSH_MARGIN = 0.1
+NOT_WORDS = re.compile(r"\W+")
+# An odd number has an inverse modulo 2**64, so that one running sum gives the hash of any part of a text.
+BASE, INVERSE = 0x9E3779B97F4A7C15, pow(0x9E3779B97F4A7C15, -1, 1 << 64)
+# Texts are worked on in blocks that stay in the processor's cache.
+BLOCK = 256
+HASH_BITS = 44
+WORD_SALT = 0x5851F42D4C957F2D
 
 
 class Pair(NamedTuple):
@@ -34,10 +38,17 @@ class Pair(NamedTuple):
 
 
 class Shingled(NamedTuple):
-    """Texts as sets of shingle numbers. rows: sorted unique numbers of each text; hashes: 32 bits of each shingle."""
+    """Texts as sets of shingle hashes: those of text i are `hashes[starts[i]:starts[i + 1]]`, sorted and unique."""
 
-    rows: "list[IntArray]"
-    hashes: "IntArray"
+    hashes: "HashArray"
+    starts: "IntArray"
+
+    def row(self, text: int) -> "HashArray":
+        """Shingles of one text."""
+        return self.hashes[self.starts[text] : self.starts[text + 1]]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
 
 
 def normalise(text: str) -> str:
@@ -60,46 +71,128 @@ def jaccard(one: set[str], other: set[str]) -> float:
 
 
 def shingle_texts(texts: Sequence[str]) -> Shingled:
-    """Number the shingles of all texts."""
-    import hashlib
-
+    """The sets that `shingles` gives, as 44-bit hashes."""
     import numpy as np
 
-    numbers: dict[str, int] = {}
-    rows = []
-    for text in texts:
-        found = sorted(numbers.setdefault(shingle, len(numbers)) for shingle in shingles(text))
-        rows.append(np.array(found, dtype=np.int64))
-    hashes = (int.from_bytes(hashlib.sha1(s.encode()).digest()[:4], "little") for s in numbers)  # noqa: S324
-    return Shingled(rows, np.fromiter(hashes, dtype=np.int64, count=len(numbers)))
+    hashes: list[HashArray] = []
+    sizes: list[IntArray] = []
+    for begin in range(0, len(texts), BLOCK):
+        found, starts = hash_shingles(texts[begin : begin + BLOCK])
+        owners = np.repeat(np.arange(len(starts) - 1, dtype=np.uint64), np.diff(starts))
+        keys = np.sort(owners << np.uint64(HASH_BITS) | found >> np.uint64(64 - HASH_BITS))
+        first = np.ones(len(keys), dtype=bool)
+        first[1:] = keys[1:] != keys[:-1]
+        keys = keys[first]
+        sizes.append(np.bincount((keys >> np.uint64(HASH_BITS)).astype(np.int64), minlength=len(starts) - 1))
+        hashes.append(keys & np.uint64((1 << HASH_BITS) - 1))
+    if not hashes:
+        return Shingled(np.zeros(0, dtype=np.uint64), np.zeros(1, dtype=np.int64))
+    return Shingled(np.concatenate(hashes), np.append(0, np.cumsum(np.concatenate(sizes))))
 
 
-def describe_method(count: int) -> str:
-    """How `similar_pairs` and `largest_across` work for this many texts, in words for the report."""
-    if count <= EXACT_LIMIT:
-        return "exact: Jaccard similarity of all pairs (inverted index over word pairs and 5-character shingles)"
-    return f"MinHash LSH ({PERMUTATIONS} permutations), every candidate verified with the exact Jaccard similarity"
+def hash_shingles(texts: Sequence[str]) -> "tuple[HashArray, IntArray]":
+    """(hashes, starts): the shingles of text i are `hashes[starts[i]:starts[i + 1]]`, unsorted, some twice."""
+    import numpy as np
+
+    plain = [normalise(text) for text in texts]
+    worded = [NOT_WORDS.sub(" ", text).strip(" ") for text in plain]
+    # Punctuation alone has no words, only characters.
+    has_words = np.fromiter(map(bool, worded), bool, len(worded))
+    joined = [words or text for words, text in zip(worded, plain, strict=True)]
+    lengths = np.fromiter(map(len, joined), np.int64, len(joined))
+    ends = np.cumsum(lengths)
+    begins = ends - lengths
+    codes = np.frombuffer("".join(joined).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
+    sums, inverse = _running_sums(codes)
+
+    def spans(start: "IntArray", stop: "IntArray", salt: int) -> "HashArray":
+        return _mix((sums[stop] - sums[start]) * inverse[start] + np.uint64(salt))
+
+    windows = np.maximum(lengths - CHARACTERS + 1, 1)
+    owners = np.repeat(np.arange(len(joined)), windows)
+    first = np.cumsum(windows) - windows
+    start = begins[owners] + np.arange(len(owners)) - first[owners]
+    characters = spans(start, np.minimum(start + CHARACTERS, ends[owners]), 0)
+
+    word_start, word_stop, word_owner = _words(codes, begins, ends, has_words)
+    last = np.append(word_owner[1:] != word_owner[:-1], True) if len(word_owner) else np.zeros(0, dtype=bool)
+    alone = last & np.append(True, last[:-1]) if len(last) else last
+    pair_stop = np.where(last, word_stop, np.append(word_stop[1:], 0)[: len(word_stop)])
+    kept = ~last | alone
+    words = spans(word_start[kept], pair_stop[kept], WORD_SALT)
+
+    word_owner = word_owner[kept]
+    word_counts = np.bincount(word_owner, minlength=len(joined))
+    starts = np.append(0, np.cumsum(windows + word_counts))
+    hashes = np.empty(starts[-1], dtype=np.uint64)
+    hashes[np.arange(len(owners)) + (starts[:-1] - first)[owners]] = characters
+    earlier = np.cumsum(word_counts) - word_counts
+    hashes[np.arange(len(words)) + (starts[:-1] + windows - earlier)[word_owner]] = words
+    return hashes, starts
+
+
+def _running_sums(codes: "HashArray") -> "tuple[HashArray, HashArray]":
+    """sums[i]: sum of code * BASE**position before i; inverse[i]: BASE**-i. All modulo 2**64."""
+    import numpy as np
+
+    count = len(codes) + 1
+    powers, inverse = (np.full(count, base, dtype=np.uint64) for base in (BASE, INVERSE))
+    powers[0] = inverse[0] = 1
+    np.multiply.accumulate(powers, out=powers)
+    np.multiply.accumulate(inverse, out=inverse)
+    sums = np.zeros(count, dtype=np.uint64)
+    np.cumsum((codes + np.uint64(1)) * powers[:-1], out=sums[1:])
+    return sums, inverse
+
+
+def _words(
+    codes: "HashArray", begins: "IntArray", ends: "IntArray", has_words: "NDArray[np.bool_]"
+) -> "tuple[IntArray, IntArray, IntArray]":
+    """Start, stop and text of each word, in order. Words are parted by single spaces."""
+    import numpy as np
+
+    space = codes == ord(" ")
+    begin_here = np.zeros(len(codes) + 1, dtype=bool)
+    begin_here[begins[ends > begins]] = True
+    after_space = np.append(False, space)[: len(codes)]
+    starts = np.flatnonzero((begin_here[: len(codes)] | after_space) & ~space)
+    stop_here = np.zeros(len(codes) + 1, dtype=bool)
+    stop_here[ends[ends > begins]] = True
+    stops = np.flatnonzero(np.append(space, False) & ~begin_here | stop_here)
+    owners = np.searchsorted(ends, starts, side="right")
+    kept = has_words[owners] if len(owners) else np.zeros(0, dtype=bool)
+    return starts[kept], stops[kept], owners[kept]
+
+
+def _mix(values: "HashArray") -> "HashArray":
+    """Spread the bits (the finaliser of splitmix64, https://prng.di.unimi.it/splitmix64.c)."""
+    import numpy as np
+
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def mix(values: "HashArray", seed: int) -> "HashArray":
+    """Numbers in an order that depends on the seed alone. Shape and type as given (uint64)."""
+    import numpy as np
+
+    # Arrays wrap around without a word; a single number would warn.
+    return _mix(_mix(np.full_like(values, seed & (2**64 - 1)) + np.uint64(BASE)) ^ values)
 
 
 def similar_pairs(shingled: Shingled, threshold: float) -> list[Pair]:
-    """All pairs a < b with similarity >= threshold, the most similar first."""
-    everything = range(len(shingled.rows))
-    if len(everything) <= EXACT_LIMIT:
-        found = _exact_pairs(shingled, everything, everything, threshold)
-    else:
-        found = _lsh_pairs(shingled, everything, everything, max(LSH_FLOOR, threshold - LSH_MARGIN))
-    pairs = {Pair(min(p.a, p.b), max(p.a, p.b), p.similarity) for p in found if p.a != p.b}
-    return sorted((p for p in pairs if p.similarity >= threshold), key=lambda p: (-p.similarity, p.a, p.b))
+    """All pairs a < b with similarity >= threshold, the most similar first. For at most EXACT_LIMIT texts."""
+    everything = range(len(shingled))
+    found = _exact_pairs(shingled, everything, everything, threshold)
+    return sorted((p for p in found if p.a < p.b), key=lambda p: (-p.similarity, p.a, p.b))
 
 
 def largest_across(shingled: Shingled, left: Sequence[int], right: Sequence[int]) -> Pair | None:
-    """The most similar pair with one text in `left` and one in `right`; None when there is none (or LSH finds none)."""
+    """The most similar pair with one text in `left` and one in `right`; None when one of them is empty."""
     if not left or not right:
         return None
-    if len(left) <= EXACT_LIMIT and len(right) <= EXACT_LIMIT:
-        best = _exact_pairs(shingled, left, right, None)
-    else:
-        best = _lsh_pairs(shingled, left, right, LSH_FLOOR)
+    best = _exact_pairs(shingled, left, right, None)
     return max(best, key=lambda p: (p.similarity, -p.a, -p.b), default=None)
 
 
@@ -109,52 +202,36 @@ def _exact_pairs(
     """Pairs with similarity >= threshold; without a threshold the best partner of each text in `left`."""
     import numpy as np
 
-    postings = _Postings(shingled, right)
+    postings = Postings([shingled.row(i) for i in right])
     names = np.asarray(right, dtype=np.int64)
     for a in left:
-        similarity = postings.similarity(shingled.rows[a])
+        similarity = postings.similarity(shingled.row(a))
         hits = np.flatnonzero(similarity >= threshold) if threshold is not None else [int(np.argmax(similarity))]
         yield from (Pair(a, int(names[hit]), float(similarity[hit])) for hit in hits)
 
 
-class _Postings:
+class Postings:
     """An inverted index: for each shingle, which texts hold it."""
 
-    def __init__(self, shingled: Shingled, texts: Sequence[int]) -> None:
+    def __init__(self, texts: "Sequence[HashArray]") -> None:
         import numpy as np
 
-        self.sizes = np.array([len(shingled.rows[i]) for i in texts], dtype=np.int64)
-        numbers = np.concatenate([shingled.rows[i] for i in texts])
+        self.sizes = np.array([len(text) for text in texts], dtype=np.int64)
         owners = np.repeat(np.arange(len(texts)), self.sizes)
-        order = np.argsort(numbers, kind="stable")
+        hashes = np.concatenate(texts)
+        order = np.argsort(hashes, kind="stable")
         self.owners = owners[order]
-        self.starts = np.searchsorted(numbers[order], np.arange(len(shingled.hashes) + 1))
+        self.known, starts = np.unique(hashes[order], return_index=True)
+        self.starts = np.append(starts, len(hashes))
 
-    def similarity(self, row: "IntArray") -> "FloatArray":
-        """Jaccard similarity of `row` with every text of the index. Shape: (texts,)."""
+    def similarity(self, text: "HashArray") -> "FloatArray":
+        """Jaccard similarity of `text` with every text of the index. Shape: (texts,)."""
         import numpy as np
 
-        holders = np.concatenate([self.owners[self.starts[s] : self.starts[s + 1]] for s in row])
+        place = np.searchsorted(self.known, text)
+        inside = place < len(self.known)
+        place = place[inside][self.known[place[inside]] == text[inside]]
+        parts = [self.owners[self.starts[i] : self.starts[i + 1]] for i in place]
+        holders = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
         shared = np.bincount(holders, minlength=len(self.sizes))
-        return np.asarray(shared / (self.sizes + len(row) - shared), dtype=np.float64)
-
-
-def _lsh_pairs(shingled: Shingled, left: Sequence[int], right: Sequence[int], threshold: float) -> Iterator[Pair]:
-    import numpy as np
-    from datasketch import MinHash, MinHashLSH
-
-    def sketch(i: int) -> Any:
-        made = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=lambda value: value)
-        made.update_batch(shingled.hashes[shingled.rows[i]].tolist())
-        return made
-
-    sketches = {i: sketch(i) for i in {*left, *right}}
-    index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
-    for b in right:
-        index.insert(b, sketches[b])
-    for a in left:
-        for b in index.query(sketches[a]):
-            if a != b:
-                one, other = shingled.rows[a], shingled.rows[b]
-                shared = len(np.intersect1d(one, other, assume_unique=True))
-                yield Pair(a, int(b), shared / (len(one) + len(other) - shared))
+        return np.asarray(shared / (self.sizes + len(text) - shared), dtype=np.float64)

@@ -1,24 +1,41 @@
-"""train, valid, test: whole near-duplicate groups, stratified by label, the same whatever the order of the files."""
+"""train, valid, test: whole groups, stratified by domain and label, the same whatever the order of the files."""
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from holdfast.core.errors import ContractError
-from holdfast.core.records import SPLITS, Example
-from holdfast.dataset.similarity import Pair, Shingled, largest_across
+from holdfast.core.errors import ContractError, IntegrityError, UsageError
+from holdfast.core.records import SPLITS
+from holdfast.dataset.similarity import Pair, Shingled, largest_across, mix
+from holdfast.dataset.table import Lookup
 
-Split = Literal["train", "valid", "test"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    IntArray = NDArray[np.int64]
+    SplitArray = NDArray[np.int8]
+
+TRAIN, VALID, TEST = range(3)  # places in SPLITS
+FREE = -1
+LOCK_HEADER = "# holdfast split.lock 1: <id of a row> <split>"
+COUPLES = ((TRAIN, TEST), (TRAIN, VALID), (VALID, TEST))
 
 
-class Row(NamedTuple):
-    """What the split needs to know of an example. `group`: rows with the same group go together."""
+class Rows(NamedTuple):
+    """What the split needs to know, one array entry a row.
 
-    id: str
-    fixed: Split | None
-    label: str
-    group: int
+    ids: 64-bit names. fixed: the split that the user chose, FREE = none. locked: the split in an earlier lock file,
+    FREE = none. stratum: number of the domain and label, `strata` in a fixed order. group: rows with the same number
+    go together.
+    """
+
+    ids: "NDArray[np.uint64]"
+    fixed: "SplitArray"
+    locked: "SplitArray"
+    stratum: "IntArray"
+    group: "IntArray"
 
 
 class Sizes(NamedTuple):
@@ -28,47 +45,164 @@ class Sizes(NamedTuple):
     test: float
 
 
-def assign_splits(rows: Sequence[Row], sizes: Sizes, seed: int) -> list[Split]:
+def assign_splits(rows: Rows, sizes: Sizes, seed: int) -> "SplitArray":
     """The split of each row. Fixed rows stay; a set that has fixed rows is not filled from the others.
 
-    A row without a split that is a near duplicate of a fixed row follows it into valid or train, never into test.
-    Raises ContractError when the sizes leave no row to train on.
+    A group with a locked row goes where that row was. A row without a split that is near to a fixed row follows it into
+    valid or train, never into test. Raises ContractError when the sizes leave no row to train on.
     """
-    members: dict[int, list[int]] = defaultdict(list)
-    for position, row in enumerate(rows):
-        members[row.group].append(position)
-    splits: list[Split] = [row.fixed or "train" for row in rows]
-    free: list[list[int]] = []
-    for group in members.values():
-        fixed = {rows[i].fixed for i in group} - {None}
-        if not fixed:
-            free.append(group)
-        elif fixed == {"valid"}:
-            for i in group:
-                splits[i] = "valid"
-    taken = {row.fixed for row in rows}
-    open_rows = sum(len(group) for group in free)
-    wanted_test = 0 if "test" in taken else _count(sizes.test, open_rows)
-    wanted_valid = 0 if "valid" in taken else _count(sizes.valid, open_rows)
-    if open_rows and wanted_test + wanted_valid >= open_rows and "train" not in taken:
+    import numpy as np
+
+    _, first, group = np.unique(rows.group, return_index=True, return_inverse=True)
+    has = np.zeros((3, len(first)), dtype=bool)
+    for split in range(3):
+        has[split][group[rows.fixed == split]] = True
+    kept_place = np.full(len(first), FREE, dtype=np.int8)
+    for split in (TRAIN, VALID, TEST):
+        kept_place[group[rows.locked == split]] = split
+    fixed_group = has.any(axis=0)
+    place = np.where(has[VALID] & ~has[TRAIN] & ~has[TEST], VALID, TRAIN).astype(np.int8)
+    locked_group = ~fixed_group & (kept_place != FREE)
+    place[locked_group] = kept_place[locked_group]
+    members = np.bincount(group)
+    open_group = ~fixed_group
+    open_rows = int(members[open_group].sum())
+    wanted = {}
+    for split, size in ((TEST, sizes.test), (VALID, sizes.valid)):
+        wanted[split] = 0 if (rows.fixed == split).any() else _count(size, open_rows)
+    if open_rows and sum(wanted.values()) >= open_rows and not (rows.fixed == TRAIN).any():
         raise ContractError(
-            f"test ({wanted_test} rows) and valid ({wanted_valid} rows) leave none of {open_rows} rows to train on",
+            f"test ({wanted[TEST]} rows) and valid ({wanted[VALID]} rows) leave none of {open_rows} rows to train on",
             hint="lower prepare.test_set_size or prepare.val_set_size, or add rows",
         )
-    for group, split in _stratify(rows, free, wanted_test, wanted_valid, seed):
-        for i in group:
-            splits[i] = split
-    return splits
+    for split in wanted:
+        wanted[split] = max(0, wanted[split] - int(members[locked_group & (place == split)].sum()))
+    free = np.flatnonzero(open_group & ~locked_group)
+    smallest = np.full(len(first), 2**64 - 1, dtype=np.uint64)
+    np.minimum.at(smallest, group, rows.ids)
+    _deal(place, free, members, _main_stratum(rows.stratum, group, len(first)), mix(smallest, seed), wanted)
+    return np.where(rows.fixed == FREE, place[group], rows.fixed).astype(np.int8)
 
 
-def find_leaks(pairs: Sequence[Pair], splits: Sequence[Split]) -> list[Pair]:
+def _main_stratum(stratum: "IntArray", group: "IntArray", groups: int) -> "IntArray":
+    """The most frequent stratum of each group; the lowest of several."""
+    import numpy as np
+
+    pairs, counts = np.unique(np.stack((group, stratum)), axis=1, return_counts=True)
+    order = np.lexsort((pairs[1], -counts, pairs[0]))
+    owner = pairs[0][order]
+    first = np.r_[True, owner[1:] != owner[:-1]] if len(owner) else np.zeros(0, dtype=bool)
+    found = np.zeros(groups, dtype=np.int64)
+    found[owner[first]] = pairs[1][order][first]
+    return found
+
+
+def _deal(
+    place: "SplitArray", free: "IntArray", members: "IntArray", stratum: "IntArray", order: "NDArray[np.uint64]",
+    wanted: dict[int, int],
+) -> None:  # fmt: skip
+    """Fill test, then valid, stratum by stratum with whole groups in the given order; the rest is train."""
+    import numpy as np
+
+    place[free] = TRAIN
+    names = np.unique(stratum[free]).tolist()
+    weights = {name: int(members[free][stratum[free] == name].sum()) for name in names}
+    tests = share_out(wanted[TEST], weights)
+    valids = share_out(wanted[VALID], {name: weights[name] - tests[name] for name in names})
+    for name in names:
+        here = free[stratum[free] == name]
+        here = here[np.argsort(order[here], kind="stable")]
+        room = {TEST: tests[name], VALID: valids[name]}
+        for begin in range(0, len(here), 65536):
+            for group, size in zip(here[begin : begin + 65536].tolist(), members[here[begin : begin + 65536]].tolist(),
+                                   strict=True):  # fmt: skip
+                split = TEST if size <= room[TEST] else VALID if size <= room[VALID] else TRAIN
+                if split != TRAIN:
+                    room[split] -= size
+                    place[group] = split
+            if not any(room.values()):
+                break
+
+
+def share_out(total: int, weights: dict[int, int]) -> dict[int, int]:
+    """Split `total` over strata in proportion to their rows, by largest remainder; ties by name.
+
+    When there is one for each, a stratum of at least three rows gets one: a small domain is tested too.
+    """
+    rows = sum(weights.values())
+    if not rows:
+        return dict.fromkeys(weights, 0)
+    total = min(total, rows)
+    shares = {name: total * weight // rows for name, weight in weights.items()}
+    by_rest = sorted(weights, key=lambda name: (-(total * weights[name] % rows), name))
+    for name in by_rest[: total - sum(shares.values())]:
+        shares[name] += 1
+    small = [name for name in weights if not shares[name] and weights[name] >= 3]
+    if total >= len(weights):
+        for name in small:
+            largest = max(shares, key=lambda other: (shares[other], -other))
+            if shares[largest] > 1:
+                shares[largest] -= 1
+                shares[name] = 1
+    return shares
+
+
+def _count(size: float, rows: int) -> int:
+    return round(size * rows) if size <= 1 else int(size)
+
+
+def read_lock(path: Path, ids: "NDArray[np.uint64]") -> "SplitArray":
+    """The split of each row in a lock file; FREE for rows that it does not name."""
+    import numpy as np
+
+    if not path.is_file():
+        raise UsageError(f"prepare.split_lock: there is no file {path}", hint="a finished prepare wrote split.lock")
+    names: list[int] = []
+    places: list[int] = []
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        if lines.readline().strip() != LOCK_HEADER:
+            raise IntegrityError(f"{path}:1 is not a split.lock", hint="use split.lock of a finished run")
+        for number, line in enumerate(lines, 2):
+            try:
+                name, split = line.split()
+                names.append(int(name, 16))
+                places.append(SPLITS.index(split))
+            except ValueError:
+                raise IntegrityError(f"{path}:{number} is damaged: {line.strip()[:60]!r}",
+                                     hint="use split.lock of a finished run") from None  # fmt: skip
+    known = np.array(names, dtype=np.uint64)
+    order = np.argsort(known, kind="stable")
+    at = np.searchsorted(known[order], ids)
+    inside = at < len(known)
+    found = np.full(len(ids), FREE, dtype=np.int8)
+    hit = np.flatnonzero(inside)[known[order][at[inside]] == ids[inside]]
+    found[hit] = np.array(places, dtype=np.int8)[order][at[hit]]
+    return found
+
+
+def write_lock(path: Path, ids: "NDArray[np.uint64]", splits: "SplitArray") -> None:
+    """Write the split of each row by its id, sorted, so that the order of the rows does not matter."""
+    import numpy as np
+
+    order = np.argsort(ids, kind="stable")
+    with path.open("w", encoding="utf-8") as file:
+        file.write(LOCK_HEADER + "\n")
+        for begin in range(0, len(order), 65536):
+            part = order[begin : begin + 65536]
+            file.writelines(
+                f"{name:012x} {SPLITS[split]}\n"
+                for name, split in zip(ids[part].tolist(), splits[part].tolist(), strict=True)
+            )
+
+
+def find_leaks(pairs: Sequence[Pair], splits: "SplitArray") -> list[Pair]:
     """Near duplicates with one row in test and one in train."""
-    return [pair for pair in pairs if {splits[pair.a], splits[pair.b]} == {"train", "test"}]
+    return [pair for pair in pairs if {int(splits[pair.a]), int(splits[pair.b])} == {TRAIN, TEST}]
 
 
-def leaks_error(leaks: Sequence[Pair], examples: Sequence[Example], threshold: float) -> ContractError:
+def leaks_error(leaks: Sequence[Pair], lookup: Lookup, threshold: float) -> ContractError:
     """One error that names every leaking pair (up to 50) with its similarity."""
-    lines = [f"{examples[p.a].source} and {examples[p.b].source}: similarity {p.similarity:.3f}" for p in leaks[:50]]
+    lines = [f"{lookup[p.a].source} and {lookup[p.b].source}: similarity {p.similarity:.3f}" for p in leaks[:50]]
     if len(leaks) > 50:
         lines.append(f"… and {len(leaks) - 50} more")
     return ContractError(
@@ -79,51 +213,18 @@ def leaks_error(leaks: Sequence[Pair], examples: Sequence[Example], threshold: f
     )
 
 
-def prove_split(shingled: Shingled, splits: Sequence[Split]) -> dict[str, Pair | None]:
-    """The most similar pair across each two splits, by `train/test` and so on."""
-    where = {split: [i for i, name in enumerate(splits) if name == split] for split in SPLITS}
-    couples = (("train", "test"), ("train", "valid"), ("valid", "test"))
-    return {f"{a}/{b}": largest_across(shingled, where[b], where[a]) for a, b in couples}
+def prove_split(shingled: Shingled, splits: "SplitArray") -> dict[str, Pair | None]:
+    """The most similar pair across each two splits, by `train/test` and so on. For at most EXACT_LIMIT texts."""
+    where = [[i for i, name in enumerate(splits.tolist()) if name == split] for split in range(3)]
+    return {couple_name(a, b): largest_across(shingled, where[b], where[a]) for a, b in COUPLES}
 
 
-def _count(size: float, rows: int) -> int:
-    return round(size * rows) if size <= 1 else int(size)
+def couple_name(a: int, b: int) -> str:
+    """`train/test`, `train/valid` or `valid/test`."""
+    return f"{SPLITS[a]}/{SPLITS[b]}"
 
 
-def _stratify(
-    rows: Sequence[Row], groups: Sequence[list[int]], test: int, valid: int, seed: int
-) -> list[tuple[list[int], Split]]:
-    """Deal groups to the splits label by label, in an order that depends only on the seed and the rows' ids."""
-    strata: dict[str, list[list[int]]] = defaultdict(list)
-    for group in groups:
-        counts = Counter(rows[i].label for i in group)
-        strata[min(counts, key=lambda label: (-counts[label], label))].append(group)
-    weights = {label: sum(map(len, strata[label])) for label in sorted(strata)}
-    tests = _share_out(test, weights)
-    valids = _share_out(valid, {label: weights[label] - tests[label] for label in weights})
-    dealt: list[tuple[list[int], Split]] = []
-    for label in weights:
-        left: dict[Split, int] = {"test": tests[label], "valid": valids[label]}
-        for group in sorted(strata[label], key=lambda group: _order(rows, group, seed)):
-            split: Split = next((name for name, room in left.items() if len(group) <= room), "train")
-            if split != "train":
-                left[split] -= len(group)
-            dealt.append((group, split))
-    return dealt
-
-
-def _share_out(total: int, weights: dict[str, int]) -> dict[str, int]:
-    """Split `total` over labels in proportion to their rows, by largest remainder; ties by name."""
-    rows = sum(weights.values())
-    if not rows:
-        return dict.fromkeys(weights, 0)
-    total = min(total, rows)
-    shares = {label: total * weight // rows for label, weight in weights.items()}
-    by_rest = sorted(weights, key=lambda label: (-(total * weights[label] % rows), label))
-    for label in by_rest[: total - sum(shares.values())]:
-        shares[label] += 1
-    return shares
-
-
-def _order(rows: Sequence[Row], group: list[int], seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{min(rows[i].id for i in group)}".encode()).hexdigest()
+def count_by(splits: "SplitArray", names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How often each name stands in each split. `names`: one a row."""
+    counts = [Counter(name for name, split in zip(names, splits, strict=True) if split == here) for here in range(3)]
+    return {SPLITS[here]: dict(sorted(counts[here].items())) for here in range(3)}

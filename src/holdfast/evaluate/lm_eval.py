@@ -60,7 +60,9 @@ def sample_rows(
     """Rows of samples.jsonl as lm_eval writes them with --log_samples."""
     found = []
     for number, (item, row) in enumerate(zip(items, rows, strict=True)):
-        messages = json.dumps([message.model_dump() for message in item.prompt], ensure_ascii=False)
+        messages = json.dumps(
+            [{"role": message.role, "content": message.content} for message in item.prompt], ensure_ascii=False
+        )
         document = {"id": row["id"], "source": row["source"], "prompt": row["prompt_text"], "target": row["expected"]}
         arguments = {"arg_0": [messages], "arg_1": {"until": [], "max_gen_toks": max_new_tokens, "do_sample": False,
                                                   "temperature": 0}}  # fmt: skip

@@ -5,8 +5,8 @@ the server's own template and tokenizer, as its chat endpoint uses them. A real 
 """
 
 import unicodedata
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from holdfast import models
 from holdfast.core.errors import IntegrityError, ModelError, ServerError
@@ -17,6 +17,7 @@ from holdfast.runtime import LlamaServer
 CONTEXT_TOKENS = 6
 SHOWN = 3
 FORCING_BIAS = 1000.0  # added to a logit: no model outweighs it
+Result = TypeVar("Result")
 NORMALISATION = "the text is not NFC-normalised; the tokenizer normalises it, llama.cpp does not"
 
 
@@ -66,43 +67,82 @@ class Sides(NamedTuple):
         return normal != list(messages) and self.trained(normal) == self.served(normal)
 
 
-def check_parity(tokenizer: Any, server: LlamaServer, examples: Sequence[Example]) -> dict[str, Any]:
-    """Compare both sides for real examples (at least one) and for the awkward rows; the document of parity.json.
+class Parity(NamedTuple):
+    """The document of parity.json, and the errors that forbid to go on (none = passed)."""
 
-    Raises IntegrityError when a real row differs, an awkward row differs for no known reason, the BOS token is doubled,
-    or the end token of training does not stop the server.
-    """
+    document: dict[str, Any]
+    errors: tuple[IntegrityError, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the server may be measured and served."""
+        return not self.errors
+
+
+def check_parity(tokenizer: Any, server: LlamaServer, examples: Sequence[Example]) -> dict[str, Any]:
+    """The document of parity.json. Raises IntegrityError as `require_parity`."""
+    parity = measure_parity(tokenizer, server, examples)
+    require_parity(parity)
+    return parity.document
+
+
+def require_parity(parity: Parity) -> None:
+    """Raise IntegrityError when a real row differs, an awkward row differs for no known reason, the BOS token is
+    doubled, or the end token of training does not stop the server."""
+    if parity.errors:
+        raise parity.errors[0]
+
+
+def measure_parity(tokenizer: Any, server: LlamaServer, examples: Sequence[Example]) -> Parity:
+    """Compare both sides for real examples (at least one) and for the awkward rows, to the last difference."""
     sides = Sides(tokenizer, server)
+    errors: list[IntegrityError] = []
     compared = [sides.compare(example.source, example.prompt) for example in examples]
     differences = [difference for difference in compared if difference is not None]
     if differences:
-        raise _differ(differences, f"{len(differences)} of {len(examples)} rows")
+        errors.append(_differ(differences, f"{len(differences)} of {len(examples)} rows"))
     rows = awkward_rows(tokenizer.all_special_tokens)
-    known, refused = [], []
+    known: list[Difference] = []
+    unknown: list[Difference] = []
+    refused: list[dict[str, str]] = []
     for row in rows:
         try:
             difference = sides.compare(row.name, row.messages, row.may_differ)
         except (ModelError, ServerError, _template_error()) as error:
             refused.append({"row": row.name, "error": str(error)})
             continue
-        if difference is not None and not difference.reason:
-            raise _differ([difference], f"the awkward row {row.name!r}")
-        known += [difference._asdict()] if difference else []
-    return {
+        if difference is not None:
+            (known if difference.reason else unknown).append(difference)
+    errors += [_differ([difference], f"the awkward row {difference.row!r}") for difference in unknown[:1]]
+    bos, bos_error = _or_error(lambda: check_bos(sides, examples))
+    ends, stop_error = _or_error(lambda: check_stop(sides, examples[0].prompt))
+    errors += [error for error in (bos_error, stop_error) if error is not None]
+    document = {
         "rows": len(examples),
-        "identical": len(examples),
-        "bos_ok": True,
-        "stop_ok": True,
-        "differences": [],
-        "bos": check_bos(sides, examples),
-        "end_tokens": check_stop(sides, examples[0].prompt),
+        "identical": len(examples) - len(differences),
+        "bos_ok": bos_error is None,
+        "stop_ok": stop_error is None,
+        "differences": [difference._asdict() for difference in (*differences, *unknown)],
+        "bos": bos or "",
+        "end_tokens": ends or [],
         "awkward": {
             "rows": len(rows),
-            "identical": len(rows) - len(known) - len(refused),
-            "known_differences": known,
+            "identical": len(rows) - len(known) - len(unknown) - len(refused),
+            "known_differences": [difference._asdict() for difference in known],
             "refused_by_the_template": refused,
         },
+        "errors": [error.message for error in errors],
     }
+    return Parity(document, tuple(errors))
+
+
+def _or_error(check: Callable[[], Result]) -> tuple[Result | None, IntegrityError | None]:
+    try:
+        return check(), None
+    except IntegrityError as error:
+        return None, error
+    except ModelError as error:  # the base model's own template is unusable
+        return None, IntegrityError(error.message, error.hint)
 
 
 def check_bos(sides: Sides, examples: Sequence[Example]) -> str:

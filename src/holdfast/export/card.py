@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from holdfast.core.config import RunConfig
+from holdfast.export.serving import command_lines, file_to_deploy, settings_text
 
 SCORES = {"label_accuracy": "label accuracy", "valid_json": "valid JSON", "stopped": "ended by itself"}
 
@@ -33,7 +34,7 @@ def render_card(facts: CardFacts) -> str:
     sections = [
         f"# {facts.config.name}",
         f"{base_name(facts.config)} tuned with {facts.config.train.adapter} by holdfast; the adapter is merged into "
-        "the 16-bit weights.",
+        f"{_merged_into(facts.merge)}.",
         *_task(facts.task),
         "## Results",
         *_results(facts),
@@ -44,9 +45,13 @@ def render_card(facts: CardFacts) -> str:
         "## Files",
         _table(("file", "size"), [(name, f"{size / 2**20:.1f} MiB") for name, size in sorted(facts.files.items())]),
         "`merged/` holds the 16-bit checkpoint for transformers and vLLM. Check all files with "
-        "`sha256sum -c SHA256SUMS`; load into Ollama with `ollama create NAME -f Modelfile`.",
+        "`sha256sum -c SHA256SUMS`.",
+        "## Serving",
+        command_lines(facts.config, file_to_deploy(facts.config)),
         "## Limits",
         *_limits(facts),
+        "## Configuration",
+        settings_text(facts.config),
     ]
     return f"---\n{front}---\n\n" + "\n\n".join(sections) + "\n"
 
@@ -122,6 +127,15 @@ def _results(facts: CardFacts) -> list[str]:
     ]
 
 
+def _merged_into(merge: Mapping[str, Any]) -> str:
+    choice = merge.get("base") or {}
+    what = "the weights that the 4-bit model computed with" if choice.get("chosen") == "nf4" else "the 16-bit weights"
+    losses = {kind: loss["loss"] for kind, loss in (choice.get("measured") or {}).items()}
+    if not losses:
+        return what
+    return f"{what} (loss of the validation answers: {', '.join(f'{k} {v:.4f}' for k, v in losses.items())})"
+
+
 def _training(facts: CardFacts) -> str:
     train = facts.config.train
     values: dict[str, Any] = {
@@ -150,7 +164,7 @@ def _limits(facts: CardFacts) -> list[str]:
             f"{logits['positions']} positions (the adapter itself changes {logits['adapter_divergence']:.2g})."
         )
     if facts.config.train.adapter == "qlora":
-        lines.append("- Trained against 4-bit weights and merged into the 16-bit ones: small differences are expected.")
+        lines.append("- Trained against 4-bit weights and stored in 16 bits: small differences are expected.")
     return ["\n".join(lines)]
 
 

@@ -1,27 +1,43 @@
 """Quantise an F16 GGUF file to Q4_K_M, Q5_K_M, Q6_K or Q8_0 with the C code of llama.cpp.
 
 The kernels are called in xllamacpp's library (ggml_quantize_chunk); which tensor gets which type is repeated here
-from llama.cpp v0.5.0, src/llama-quant.cpp, for dense models without an importance matrix. The result is byte for byte
-that of llama_model_quantize; tests/reference_gguf.py compares them. One tensor is in memory at a time.
+from llama.cpp v0.5.0, src/llama-quant.cpp, for dense models, with or without an importance matrix (which changes no
+type here). The result is byte for byte that of llama_model_quantize; tests/reference_gguf.py compares them. The source
+is mapped, a few slabs of rows are in memory at a time.
 """
 
-import ctypes
+import math
 import os
-from collections import Counter
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from importlib import util
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
+from mmap import ACCESS_READ, MADV_DONTNEED, PAGESIZE, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.errors import ModelError, StageError
+from holdfast.export.ggml import kernels
+from holdfast.export.gguf_file import Header, Tensor, aligned, number_field, pad, read_header, write_header
 
 if TYPE_CHECKING:
     import numpy as np
-    from gguf import GGUFReader, GGUFWriter, ReaderTensor
 
-CHUNK_VALUES = 1 << 21  # values given to one thread at a time: 8 MiB of float32
+SLAB_VALUES = 1 << 20  # values given to one thread at a time: 4 MiB of float32
+AHEAD = 16  # slabs in the making: the writer never waits long, and memory stays at about 100 MiB
+Importance = Mapping[str, "np.ndarray[Any, Any]"]
+
+
+class Job(NamedTuple):
+    """One tensor to write as ggml type `kind`. Bytes are of one row, in the source and in the target."""
+
+    tensor: Tensor
+    kind: int
+    rows: int
+    columns: int
+    source_bytes: int
+    row_bytes: int
+    importance: "np.ndarray[Any, Any] | None"
 
 
 class Mix(NamedTuple):
@@ -42,47 +58,41 @@ BLOCK_VALUES = {"Q4_K": 256, "Q5_K": 256, "Q6_K": 256, "Q8_0": 32, "Q5_0": 32, "
 FALLBACKS = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
-def quantize_gguf(source: Path, target: Path, quantization: str, *, threads: int = 0) -> None:
+def quantize_gguf(
+    source: Path, target: Path, quantization: str, *, threads: int = 0, importance: Importance | None = None
+) -> None:
     """Write `target` from the F16 file `source`.
 
     quantization: Q4_K_M, Q5_K_M, Q6_K or Q8_0. threads: 0 = one for each processor; the bytes do not depend on it.
-    Raises ModelError for a source that is not a 16- or 32-bit GGUF, StageError when the library lacks the kernels.
+    importance: GGUF tensor name → weight of each column (imatrix.py); tensors without an entry are done without.
+    Raises ModelError for a source that is not a 16- or 32-bit GGUF or an importance that does not fit it, StageError
+    when the library lacks the kernels.
     """
-    from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
-
-    kernel = _kernel()
-    reader = _open(source, GGUFReader)
-    architecture = _value(reader, "general.architecture")
-    shapes = {t.name: tuple(int(n) for n in t.shape) for t in reader.tensors}
-    layers = int(_value(reader, f"{architecture}.block_count"))
-    chosen = choose_types(shapes, quantization, layers, is_70b=_is_70b(reader, architecture, layers))
-    writer = GGUFWriter(target, architecture)
-    try:
-        _copy_metadata(reader, writer, MIXES[quantization].file_type)
-        plan = [(t, chosen[t.name] or t.tensor_type.name) for t in sorted(reader.tensors, key=lambda t: _order(t.name))]
-        for tensor, name in plan:
-            kind = GGMLQuantizationType[name]
-            if kind == tensor.tensor_type:
-                writer.add_tensor_info(tensor.name, tensor.data.shape, tensor.data.dtype, int(tensor.n_bytes), kind)
-            else:
-                shape = _byte_shape(tensor, name)
-                writer.add_tensor_info(tensor.name, shape, _uint8(), shape[0] * shape[1], kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
+    kernels()
+    header = _open(source)
+    architecture = header.value("general.architecture")
+    shapes = {t.name: t.shape for t in header.tensors}
+    layers = int(header.value(f"{architecture}.block_count"))
+    chosen = choose_types(shapes, quantization, layers, is_70b=_is_70b(header, architecture, layers))
+    jobs = [_job(tensor, chosen[tensor.name], importance or {}) for tensor in sorted(header.tensors, key=_by_layer)]
+    infos, offset = [], 0
+    for job in jobs:
+        infos.append(job.tensor._replace(kind=job.kind, offset=offset))
+        offset += aligned(job.rows * job.row_bytes)
+    with source.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as view, target.open("wb") as out:
+        write_header(out, _fields(header, MIXES[quantization].file_type), infos)
         with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-            for tensor, name in plan:
-                same = name == tensor.tensor_type.name
-                writer.write_tensor_data(tensor.data if same else _quantized(tensor, name, kernel, pool))
-    finally:
-        writer.close()
+            for job, slabs in groupby(_in_order(pool, view, header.data, jobs), key=lambda pair: pair[0]):
+                out.writelines(data for _, data in slabs)
+                pad(out)
+                _forget(view, header.data + job.tensor.offset, job)
 
 
 def count_types(path: Path) -> dict[str, int]:
     """How many tensors of each type a GGUF file has."""
-    from gguf import GGUFReader
+    from gguf import GGMLQuantizationType
 
-    return dict(sorted(Counter(t.tensor_type.name for t in GGUFReader(path).tensors).items()))
+    return dict(sorted(Counter(GGMLQuantizationType(t.kind).name for t in read_header(path).tensors).items()))
 
 
 def choose_types(
@@ -129,100 +139,89 @@ def _order(name: str) -> tuple[int, str]:
     return (int(parts[1]) if parts[0] == "blk" else -1, name)
 
 
-def _quantized(tensor: "ReaderTensor", name: str, kernel: Any, pool: ThreadPoolExecutor) -> "np.ndarray[Any, Any]":
-    """Bytes of one tensor, uint8 [rows, bytes of a row]; the kernel is run outside the GIL."""
+def _by_layer(tensor: Tensor) -> tuple[int, str]:
+    return _order(tensor.name)
+
+
+def _job(tensor: Tensor, chosen: str | None, importance: Importance) -> Job:
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    kind = GGMLQuantizationType[chosen] if chosen else GGMLQuantizationType(tensor.kind)
+    columns, rows = tensor.shape[0], math.prod(tensor.shape[1:])
+    block, size = GGML_QUANT_SIZES[kind]
+    source = GGML_QUANT_SIZES[GGMLQuantizationType(tensor.kind)][1] * columns
+    weights = importance.get(tensor.name) if kind != tensor.kind else None
+    if weights is not None and len(weights) != columns:
+        raise ModelError(
+            f"the importance matrix has {len(weights)} values for {tensor.name}, the tensor {columns} columns",
+            hint="it belongs to another model: holdfast export -c FILE computes it anew",
+        )
+    return Job(tensor, int(kind), rows, columns, source, columns // block * size, weights)
+
+
+def _in_order(pool: ThreadPoolExecutor, view: mmap, data: int, jobs: Sequence[Job]) -> Iterator[tuple[Job, Any]]:
+    """(job, bytes) slab by slab in file order; a few slabs more than there are threads are in the making."""
+    waiting: deque[tuple[Job, Future[Any]]] = deque()
+    for job in jobs:
+        for start in range(0, job.rows, step := max(1, SLAB_VALUES // job.columns)):
+            place = data + job.tensor.offset + start * job.source_bytes
+            waiting.append((job, pool.submit(_slab, view, place, min(step, job.rows - start), job)))
+            if len(waiting) > AHEAD:
+                job_, future = waiting.popleft()
+                yield job_, future.result()
+    for job_, future in waiting:
+        yield job_, future.result()
+
+
+def _slab(view: mmap, place: int, rows: int, job: Job) -> "bytes | np.ndarray[Any, Any]":
+    """The bytes of some rows in the type of the job; the kernels run outside the GIL."""
     import numpy as np
-    from gguf import GGMLQuantizationType
 
-    rows, row_bytes = _byte_shape(tensor, name)
-    columns = int(tensor.shape[0])
-    values = tensor.data.reshape(rows, columns)
-    out = np.empty((rows, row_bytes), np.uint8)
-    step = max(1, CHUNK_VALUES // columns)
-
-    def one(start: int) -> None:
-        part = np.ascontiguousarray(values[start : start + step], np.float32)
-        place = out[start : start + step]
-        kind = int(GGMLQuantizationType[name])
-        size = kernel(kind, part.ctypes.data, place.ctypes.data, 0, len(part), columns, None)
-        if size != place.nbytes:
-            raise StageError(f"quantising {tensor.name} to {name} gave {size} bytes, expected {place.nbytes}")
-
-    list(pool.map(one, range(0, rows, step)))
+    if job.kind == job.tensor.kind:
+        return view[place : place + rows * job.source_bytes]
+    count = rows * job.columns
+    raw = np.frombuffer(view, np.uint8, rows * job.source_bytes, place)
+    if job.source_bytes == 2 * job.columns:
+        values = np.empty(count, np.float32)
+        kernels().half_to_float(raw.ctypes.data, values.ctypes.data, count)
+    else:
+        values = raw.view(np.float32)
+    out = np.empty(rows * job.row_bytes, np.uint8)
+    weights = None if job.importance is None else job.importance.ctypes.data
+    size = kernels().quantize_chunk(job.kind, values.ctypes.data, out.ctypes.data, 0, rows, job.columns, weights)
+    if size != out.nbytes:
+        raise StageError(f"quantising {job.tensor.name} gave {size} bytes, expected {out.nbytes}")
     return out
 
 
-def _byte_shape(tensor: "ReaderTensor", name: str) -> tuple[int, int]:
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    block, size = GGML_QUANT_SIZES[GGMLQuantizationType[name]]
-    columns = int(tensor.shape[0])
-    return int(tensor.n_elements) // columns, columns // block * size
-
-
-def _copy_metadata(reader: "GGUFReader", writer: "GGUFWriter", file_type: str) -> None:
-    """Every key of the source in its order, except the two that llama.cpp sets anew, which it puts last."""
-    from gguf import GGML_QUANT_VERSION, GGUFValueType, LlamaFileType
-
-    renewed = ("general.architecture", "general.file_type", "general.quantization_version")
-
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name in renewed:
-            continue
-        kind = field.types[0]
-        inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, field.contents(), kind, inner)
-    writer.add_quantization_version(GGML_QUANT_VERSION)
-    writer.add_file_type(int(LlamaFileType[file_type]))
+def _forget(view: mmap, offset: int, job: Job) -> None:
+    """Give the pages of a tensor that is done back to the system, so that memory does not grow with the file."""
+    begin = offset + -offset % PAGESIZE
+    end = (offset + job.rows * job.source_bytes) // PAGESIZE * PAGESIZE
+    if end > begin:
+        view.madvise(MADV_DONTNEED, begin, end - begin)
 
 
-def _open(source: Path, reader: "type[GGUFReader]") -> "GGUFReader":
-    try:
-        opened = reader(source)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{source} is no readable GGUF file: {error}", hint="holdfast export -c FILE makes it"
-        ) from None
-    foreign = {t.tensor_type.name for t in opened.tensors} - {"F16", "F32"}
+def _fields(header: Header, file_type: str) -> list[bytes]:
+    """Every field of the source in its order, except the two that llama.cpp sets anew, which it puts last."""
+    from gguf import GGML_QUANT_VERSION, LlamaFileType
+
+    version, kind = "general.quantization_version", "general.file_type"
+    kept = [raw for key, raw in header.fields.items() if key not in (version, kind)]
+    return [*kept, number_field(version, GGML_QUANT_VERSION), number_field(kind, int(LlamaFileType[file_type]))]
+
+
+def _open(source: Path) -> Header:
+    from gguf import GGMLQuantizationType
+
+    header = read_header(source)
+    foreign = {GGMLQuantizationType(t.kind).name for t in header.tensors} - {"F16", "F32"}
     if foreign:
         raise ModelError(f"{source} holds {', '.join(sorted(foreign))}; only an F16 file can be quantised")
-    return opened
+    return header
 
 
-def _is_70b(reader: "GGUFReader", architecture: str, layers: int) -> bool:
+def _is_70b(header: Header, architecture: str, layers: int) -> bool:
     """llama.cpp's LLM_TYPE_70B: 80 layers, and for Llama grouped heads (the 65B of Llama 1 had none)."""
-    heads = [_value(reader, f"{architecture}.attention.{key}") for key in ("head_count", "head_count_kv")]
+    heads = [header.value(f"{architecture}.attention.{key}") for key in ("head_count", "head_count_kv")]
     return layers == 80 and (architecture == "qwen2" or (architecture == "llama" and heads[0] != heads[1]))
-
-
-def _value(reader: "GGUFReader", key: str) -> Any:
-    field = reader.fields.get(key)
-    if field is None:
-        raise ModelError(f"the GGUF file has no {key}", hint="holdfast export -c FILE makes it anew")
-    return field.contents()
-
-
-def _uint8() -> "np.dtype[Any]":
-    import numpy as np
-
-    return np.dtype("uint8")
-
-
-@cache
-def _kernel() -> Any:
-    """ggml_quantize_chunk of the installed xllamacpp; its library is opened without starting anything in it."""
-    found = util.find_spec("xllamacpp")
-    folder = Path(found.origin).parent if found and found.origin else None
-    libraries = sorted(folder.glob("xllamacpp*.so")) if folder else []
-    if not libraries:
-        raise StageError("xllamacpp is not installed, and it has the quantiser", hint="pip install xllamacpp")
-    library = ctypes.CDLL(str(libraries[0]))
-    if not hasattr(library, "ggml_quantize_chunk"):
-        raise StageError(
-            f"{libraries[0].name} does not export ggml_quantize_chunk", hint="pip install xllamacpp==2026.10.11549"
-        )
-    kernel = library.ggml_quantize_chunk
-    kernel.restype = ctypes.c_size_t
-    numbers = [ctypes.c_int64] * 3
-    kernel.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *numbers, ctypes.c_void_p]
-    return kernel

@@ -1,4 +1,6 @@
-"""The tokenizer part of a GGUF file: byte-level BPE straight from tokenizer.json, without loading the tokenizer.
+"""The tokenizer part of a GGUF file, straight from tokenizer.json, without loading the tokenizer.
+
+Byte-level BPE is here, SentencePiece vocabularies in sentencepiece.py.
 
 llama.cpp does not read the pre-tokenizer's rules from the file; it has them built in under a name. The name is
 found by comparing the rules in tokenizer.json with the known ones, exactly. Source of names and rules: llama.cpp
@@ -10,6 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.errors import ModelError
+from holdfast.export.sentencepiece import (
+    ADDED_SCORE,
+    PADDING_SCORE,
+    check_normaliser,
+    is_sentencepiece,
+    read_pieces,
+)
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -32,42 +41,43 @@ PRE_TOKENIZERS: dict[tuple[str, ...], str] = {
 
 
 class Vocabulary(NamedTuple):
-    """Tokens in the order of their ids, gguf.TokenType of each, and llama.cpp's name of the pre-tokenizer."""
+    """Tokens in the order of their ids, gguf.TokenType of each, and llama.cpp's name of the pre-tokenizer.
+
+    For SentencePiece also `scores`, and whether a text begins with a `space` (None = nobody says).
+    """
 
     tokens: list[str]
     types: list[int]
     pre: str
+    scores: list[float] | None = None
+    space: bool | None = None
 
 
 def read_vocabulary(folder: Path, size: int) -> Vocabulary:
     """Read tokenizer.json and pad the vocabulary with unused tokens up to `size` (the rows of the embedding).
 
-    Raises ModelError for a tokenizer that is not byte-level BPE, whose pre-tokenizer or normaliser llama.cpp does
-    not have, or that has more tokens than the embedding has rows.
+    Raises ModelError for a tokenizer that is neither byte-level BPE nor SentencePiece BPE, whose pre-tokenizer or
+    normaliser llama.cpp does not have, or that has more tokens than the embedding has rows.
     """
     from gguf import TokenType
 
     path = folder / "tokenizer.json"
     document = _read_object(path)
     model = document.get("model") or {}
+    added = _added_tokens(folder, document)
+    if is_sentencepiece(model):
+        _check_size(path, [*model["vocab"].values(), *added], size)
+        return _read_sentencepiece(folder, document, added, size)
     _check_kind(path, model)
     pre = name_pre_tokenizer(path, document)
-    added = {t["id"]: t for t in document.get("added_tokens") or []}
-    for number, token in (_read_object(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}).items():
-        added.setdefault(int(number), token)
     words = {number: word for word, number in model["vocab"].items()}
-    largest = max([*words, *added])
-    if largest >= size:
-        raise ModelError(
-            f"{path} has a token with id {largest}, but the model has only {size} embeddings (vocab_size)",
-            hint="the tokenizer does not belong to this model: copy both from the same source",
-        )
+    _check_size(path, [*words, *added], size)
     tokens, types = [], []
     for number in range(size):
         if number in added:
-            text, special = added[number]["content"], added[number].get("special") or _looks_special(added[number])
-            tokens.append(text if special else text.replace("\u2581", " "))
-            types.append(int(TokenType.CONTROL if special else TokenType.USER_DEFINED))
+            text, kind = _added(added[number])
+            tokens.append(text)
+            types.append(kind)
         elif number in words:
             tokens.append(words[number])
             types.append(int(TokenType.NORMAL))
@@ -75,6 +85,53 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
             tokens.append(f"[PAD{number}]")
             types.append(int(TokenType.UNUSED))
     return Vocabulary(tokens, types, pre)
+
+
+def _read_sentencepiece(
+    folder: Path, document: dict[str, Any], added: dict[int, dict[str, Any]], size: int
+) -> Vocabulary:
+    """Pieces, then what added_tokens.json and tokenizer_config.json change: llama.cpp's order."""
+    from gguf import TokenType
+
+    space = check_normaliser(folder / "tokenizer.json", document)
+    settings = _read_object(folder / "tokenizer_config.json")
+    tokens = [f"[PAD{number}]" for number in range(size)]
+    types, scores = [int(TokenType.UNUSED)] * size, [PADDING_SCORE] * size
+    for number, piece in read_pieces(folder, document, added).items():
+        if number < size:
+            tokens[number], scores[number], types[number] = piece.text, piece.score, piece.kind
+    has_decoder = bool(settings.get("added_tokens_decoder"))
+    for number, token in added.items():
+        if has_decoder or types[number] == int(TokenType.UNUSED):
+            tokens[number], types[number] = _added(token)
+            scores[number] = ADDED_SCORE
+    stated = settings.get("add_prefix_space")
+    # llama.cpp's default is a space; its converter writes the key only when tokenizer_config.json has it.
+    return Vocabulary(tokens, types, "default", scores, stated if stated is not None else space and None)
+
+
+def _added_tokens(folder: Path, document: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    added = {t["id"]: t for t in document.get("added_tokens") or []}
+    for number, token in (_read_object(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}).items():
+        added.setdefault(int(number), token)
+    return added
+
+
+def _added(token: dict[str, Any]) -> tuple[str, int]:
+    """Text and gguf.TokenType of an added token."""
+    from gguf import TokenType
+
+    if token.get("special") or _looks_special(token):
+        return token["content"], int(TokenType.CONTROL)
+    return token["content"].replace("\u2581", " "), int(TokenType.USER_DEFINED)
+
+
+def _check_size(path: Path, numbers: list[int], size: int) -> None:
+    if max(numbers) >= size:
+        raise ModelError(
+            f"{path} has a token with id {max(numbers)}, but the model has only {size} embeddings (vocab_size)",
+            hint="the tokenizer does not belong to this model: copy both from the same source",
+        )
 
 
 def add_vocabulary(writer: "GGUFWriter", folder: Path, size: int) -> None:
@@ -87,11 +144,15 @@ def add_vocabulary(writer: "GGUFWriter", folder: Path, size: int) -> None:
     from gguf import SpecialVocab
 
     vocabulary = read_vocabulary(folder, size)
-    writer.add_tokenizer_model("gpt2")
+    if vocabulary.scores is not None and vocabulary.space is not None:
+        writer.add_add_space_prefix(vocabulary.space)
+    writer.add_tokenizer_model("gpt2" if vocabulary.scores is None else "llama")
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(vocabulary.tokens)
+    if vocabulary.scores is not None:
+        writer.add_token_scores(vocabulary.scores)
     writer.add_token_types(vocabulary.types)
-    special = SpecialVocab(folder, load_merges=True, n_vocab=size)
+    special = SpecialVocab(folder, load_merges=vocabulary.scores is None, n_vocab=size)
     processor = _read_object(folder / "tokenizer.json").get("post_processor") or {}
     if processor.get("type") == "ByteLevel":
         special.add_special_token |= {"bos": False, "eos": False}
@@ -119,11 +180,10 @@ def name_pre_tokenizer(path: Path, document: dict[str, Any]) -> str:
 
 
 def _check_kind(path: Path, model: dict[str, Any]) -> None:
-    if model.get("type") != "BPE" or model.get("byte_fallback"):
-        kind = "SentencePiece (byte fallback)" if model.get("byte_fallback") else repr(model.get("type"))
+    if model.get("type") != "BPE":
         raise ModelError(
-            f"{path}: tokenizer of kind {kind}; only byte-level BPE can be converted",
-            hint="use a base model of the Qwen2, Qwen3, Llama 3, SmolLM or Mistral-Nemo family",
+            f"{path}: tokenizer of kind {model.get('type')!r}; only BPE (byte-level or SentencePiece) can be converted",
+            hint="use a base model of the Qwen2, Qwen3, Llama, SmolLM or Mistral family",
         )
 
 

@@ -33,7 +33,7 @@ def rescore(
     folders = _finished(run_dir, ("prepare", "baseline", "evaluate"), ("verify", "train"))
     task = read_task(folders["prepare"] / "task.json")
     if contract is not None:
-        described = describe_task(read_contract(contract), config.name, [])
+        described = describe_task(read_contract(contract), config.name, ())
         task = Task.model_validate({**described, "system_prompt": task.system_prompt})
     documents = rescore_run(config, folders, task)
     if out is not None:

@@ -7,11 +7,13 @@ from holdfast import models, report
 from holdfast.core.config import RunConfig, load_config
 from holdfast.core.console import Console
 from holdfast.core.digest import digest_file
+from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.manifest import read_manifest, verify_products
 from holdfast.core.rundir import RunDir
 from holdfast.operations.verdict import current_verdict
 from holdfast.pipeline import BASE_MODEL, STAGES, explain, run_pipeline
+from holdfast.redact.redactor import Redactor
 
 
 def run(
@@ -157,8 +159,12 @@ def evaluate_other_items(
         problems += base_model_changes(config, manifest.materials)
         if problems:
             raise IntegrityError("refusing to measure: " + "; ".join(problems), hint=f"holdfast check {folder}")
-    task, primary, items = read_task_and_items(data, config, run_dir.stage("prepare").path / "task.json")
-    quant = quant or config.verify.deploy
+    redactor = Redactor(config.redact, forbidden=folder)
+    task, primary, found = read_task_and_items(data, config, run_dir.stage("prepare").path / "task.json")
+    items = redactor.mask_examples(found)
+    masked = dict(redactor.by_type)
+    console.say(f"  {redactor.describe()}")
+    quant = quant or deployed_quantization(config.verify.deploy, run_dir.stage("verify").path)
     gguf = run_dir.stage("export").path / f"{config.name}-{quant}.gguf" if runtime == "gguf" else None
     if gguf is not None and not gguf.is_file():
         raise UsageError(f"{gguf.name} was not exported", hint=f"add {quant} to export.quantizations and run again")
@@ -172,7 +178,7 @@ def evaluate_other_items(
         primary=primary,
         samples_out=samples_out,
     )
-    document |= {"run_dir": str(folder), "data": str(data)}
+    document |= {"run_dir": str(folder), "data": str(data), "redaction": masked}
     console.result(document, report.render_comparison(document))
     return 0
 

@@ -12,15 +12,15 @@ from holdfast.plan.shape import ModelShape
 
 # type: (weights in a block, bytes of a block)
 BLOCKS = {
-    "F32": (1, 4), "F16": (1, 2), "Q8_0": (32, 34), "Q6_K": (256, 210), "Q5_K": (256, 176), "Q4_K": (256, 144),
-    "Q5_0": (32, 22), "Q5_1": (32, 24),
+    "F32": (1, 4), "F16": (1, 2), "BF16": (1, 2), "Q8_0": (32, 34), "Q6_K": (256, 210), "Q5_K": (256, 176),
+    "Q4_K": (256, 144), "Q5_0": (32, 22), "Q5_1": (32, 24),
 }  # fmt: skip
-_BASE = {"F16": "F16", "Q8_0": "Q8_0", "Q6_K": "Q6_K", "Q5_K_M": "Q5_K", "Q4_K_M": "Q4_K"}
+_BASE = {"F16": "F16", "BF16": "BF16", "Q8_0": "Q8_0", "Q6_K": "Q6_K", "Q5_K_M": "Q5_K", "Q4_K_M": "Q4_K"}
 _FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
 def gguf_bytes(shape: ModelShape, quantization: str) -> int:
-    """Size of the file in bytes, header included. `quantization` is one of F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M."""
+    """Size of the file in bytes, header included. `quantization` is one of F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M."""
     tensors = sum(rows * _row_bytes(kind, columns) for rows, columns, kind in _tensors(shape, quantization))
     small = shape.small_weights * BLOCKS["F32"][1]
     return int(tensors + small + shape.vocabulary * constant("gguf_vocabulary"))
@@ -29,7 +29,7 @@ def gguf_bytes(shape: ModelShape, quantization: str) -> int:
 def _tensors(shape: ModelShape, quantization: str) -> Iterator[tuple[int, int, str]]:
     """(rows, columns, type) of every matrix."""
     base = _BASE[quantization]
-    head = base if base in ("F16", "Q8_0") else "Q6_K"
+    head = base if base in ("F16", "BF16", "Q8_0") else "Q6_K"
     yield shape.vocabulary, shape.hidden, head if shape.tied else base
     if not shape.tied:
         yield shape.vocabulary, shape.hidden, head

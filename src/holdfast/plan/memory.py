@@ -46,16 +46,25 @@ class Lengths:
         """From `lengths.json`; without it every row counts as full (`sequence_len`) and totals are not known."""
         if not lengths or not lengths.get("train"):
             return cls(config.sequence_len, None, None, config.sequence_len)
-        train = [min(int(n), config.sequence_len) for n in lengths["train"]]
-        valid = [min(int(n), config.sequence_len) for n in lengths.get("valid") or ()]
+        train, valid = _counts(lengths["train"]), _counts(lengths.get("valid") or [])
+        if not train["rows"]:
+            return cls(config.sequence_len, None, None, config.sequence_len)
         prompt = int(lengths.get("test_prompt_max") or config.sequence_len)
-        return cls(max(train + valid), sum(train), len(train), prompt)
+        longest = min(max(train["longest"], valid["longest"]), config.sequence_len)
+        return cls(longest, min(train["tokens"], train["rows"] * config.sequence_len), train["rows"], prompt)
 
     def shortened(self, sequence_len: int) -> "Lengths":
         """The same rows cut at `sequence_len`; totals stay, as an upper bound."""
         return replace(
             self, longest=min(self.longest, sequence_len), longest_prompt=min(self.longest_prompt, sequence_len)
         )
+
+
+def _counts(split: Mapping[str, Any] | list[int]) -> dict[str, int]:
+    """rows, tokens, longest of one split; runs made before version 2 of `prepare` hold the tokens of each row."""
+    if isinstance(split, list):
+        return {"rows": len(split), "tokens": sum(split), "longest": max(split, default=0)}
+    return {key: int(split[key]) for key in ("rows", "tokens", "longest")}
 
 
 def demands(
@@ -222,7 +231,7 @@ def serve_memory(shape: ModelShape, config: RunConfig) -> Components:
     """llama.cpp in host memory: the file, `serve.parallel` contexts of `verify.n_ctx` tokens, one batch."""
     tokens, batch = config.serve.parallel * config.verify.n_ctx, int(constant("serve_batch"))
     return {
-        "weights": gguf_bytes(shape, config.verify.deploy),
+        "weights": gguf_bytes(shape, "F16" if config.verify.deploy == "auto" else config.verify.deploy),
         "kv cache": kv_bytes(shape, tokens, 2),
         "logits": batch * shape.vocabulary * 4,
         "activations": batch * 4 * (4 * shape.hidden + 3 * shape.intermediate),

@@ -89,8 +89,8 @@ def _serve_changes(config: RunConfig) -> Iterator[Change]:
 def _disk_changes(config: RunConfig) -> Iterator[Change]:
     if config.train.save_total_limit > 1:
         yield "train.save_total_limit=1", "train", {"save_total_limit": 1}
-    if len(config.export.quantizations) > 1:
-        deploy = config.verify.deploy
+    deploy = config.verify.deploy
+    if len(config.export.quantizations) > 1 and deploy != "auto":
         yield f"export.quantizations=[{deploy}]", "export", {"quantizations": (deploy,)}
 
 

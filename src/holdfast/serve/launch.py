@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.digest import digest_bytes
+from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError, ServerError, UsageError
 from holdfast.core.manifest import read_manifest
 from holdfast.core.records import Message
@@ -109,7 +110,8 @@ def checked_model(run: RunDir, config: RunConfig, quant: str | None) -> Iterator
     """
     folder = run.stage("export").path
     manifest = read_manifest(folder)
-    name = f"{config.name}-{quant or config.verify.deploy}.gguf"
+    deployed = quant or deployed_quantization(config.verify.deploy, run.stage("verify").path)
+    name = f"{config.name}-{deployed}.gguf"
     if manifest is None or name not in manifest.products:
         made = sorted(path for path in (manifest.products if manifest else ()) if path.endswith(".gguf"))
         raise UsageError(
@@ -212,7 +214,7 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 def _curl(url: str, model: str, messages: list[Message], key_file: Path | None) -> str:
     body: dict[str, Any] = {
-        "model": model, "temperature": 0, "messages": [message.model_dump() for message in messages],
+        "model": model, "temperature": 0, "messages": [{"role": m.role, "content": m.content} for m in messages],
     }  # fmt: skip
     key = f"  -H \"authorization: Bearer $(cat '{key_file}')\" \\\n" if key_file else ""
     data = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from holdfast.core.config import Source
 from holdfast.core.console import Bar
@@ -11,6 +13,9 @@ from holdfast.core.context import StageContext
 from holdfast.core.records import Example, Message, examples_bytes
 from holdfast.sources.defects import Defect, FileReport, FirstDefects, SourceReport, defects_error, describe_files
 from holdfast.sources.files import display_names, find_files
+
+if TYPE_CHECKING:
+    from holdfast.redact.redactor import Redactor
 
 CHUNK = 1000
 
@@ -20,6 +25,7 @@ def run(context: StageContext) -> None:
 
     Memory does not grow with the rows: they are written in chunks to a file that gets its name only when all are sound.
     """
+    from holdfast.redact.redactor import Redactor
     from holdfast.sources.readers import read_source
 
     config = context.config.collect
@@ -28,13 +34,14 @@ def run(context: StageContext) -> None:
     bases = display_names([source.path for source in config.sources])
     progress = _Progress(context, sum(path.stat().st_size for files in found for path in files.files))
     defects = FirstDefects()
+    redactor = Redactor(context.config.redact, forbidden=context.run_dir.path)
     reports: list[SourceReport] = []
     with context.out.writing("examples.jsonl") as path, path.open("wb") as out:
         for source, files, base in zip(config.sources, found, bases, strict=True):
             report = SourceReport()
             own = [next(names) for _ in files.files]
             rows = read_source(source, base, report, own)
-            _write(progress.watch(_examples(rows, defects), report), config.system_prompt, out, defects)
+            _write(progress.watch(_examples(rows, defects), report), config.system_prompt, out, defects, redactor)
             _announce(context, source, base, report)
             reports.append(report)
         if defects.found:
@@ -42,7 +49,11 @@ def run(context: StageContext) -> None:
     entries = [
         _entry(source, file) for source, report in zip(config.sources, reports, strict=True) for file in report.files
     ]
-    context.out.write_json("collect.json", {"rows": sum(entry["rows"] for entry in entries), "sources": entries})
+    context.out.write_json("redaction.json", redactor.report())
+    context.console.say(f"  {redactor.describe()}")
+    masked = {"rows_changed": redactor.changed, "masked": sum(redactor.by_type.values())}
+    rows_read = sum(entry["rows"] for entry in entries)
+    context.out.write_json("collect.json", {"rows": rows_read, "sources": entries, "redaction": masked})
 
 
 def _examples(rows: Iterable[Example | Defect], defects: FirstDefects) -> Iterator[Example]:
@@ -53,22 +64,19 @@ def _examples(rows: Iterable[Example | Defect], defects: FirstDefects) -> Iterat
             yield item  # type: ignore[misc]
 
 
-def _write(examples: Iterator[Example], system_prompt: str, out: IO[bytes], defects: FirstDefects) -> None:
-    """Write examples in chunks; after the first defect they are only counted, for nothing will be kept."""
+def _write(
+    examples: Iterator[Example], system_prompt: str, out: IO[bytes], defects: FirstDefects, redactor: "Redactor"
+) -> None:
+    """Mask and write examples in chunks; after the first defect they are only counted, for nothing will be kept."""
     chunk: list[Example] = []
     for example in examples:
         if defects.found:
             continue
-        chunk.append(before_writing(with_system_prompt(example, system_prompt)))
+        chunk.append(with_system_prompt(example, system_prompt))
         if len(chunk) >= CHUNK:
-            out.write(examples_bytes(chunk))
+            out.write(examples_bytes(redactor.mask_examples(chunk)))
             chunk.clear()
-    out.write(examples_bytes(chunk))
-
-
-def before_writing(example: Example) -> Example:
-    """The hook for redaction: every example passes here before any byte of it reaches the run folder."""
-    return example
+    out.write(examples_bytes(redactor.mask_examples(chunk)))
 
 
 class _Progress:
@@ -102,10 +110,7 @@ def with_system_prompt(example: Example, prompt: str) -> Example:
     """The example with `prompt` as its first turn, unless it has a system turn or `prompt` is empty."""
     if not prompt or example.messages[0].role == "system":
         return example
-    messages = (Message(role="system", content=prompt), *example.messages)
-    return Example(
-        messages=messages, source=example.source, split=example.split, tags=example.tags, rejected=example.rejected
-    )
+    return structs.replace(example, messages=(Message(role="system", content=prompt), *example.messages))
 
 
 def _entry(source: Source, file: FileReport) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def test_only_what_is_exported_can_be_deployed(tmp_path: Path) -> None:
     message = problems(tmp_path, GOOD + "verify:\n  deploy: Q8_0\n")
     assert message.endswith("verify.deploy is Q8_0, but export makes only F16, Q4_K_M")
     assert load_config(write(tmp_path, GOOD + "verify:\n  deploy: F16\n")).verify.deploy == "F16"
+    assert load_config(write(tmp_path, GOOD + "verify:\n  deploy: auto\n")).verify.deploy == "auto"
 
 
 @pytest.mark.parametrize("name", ["", "Up", "a b", "../x", "-x", "x" * 64, "a/b"])

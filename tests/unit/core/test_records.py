@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from holdfast.core.errors import ContractError
-from holdfast.core.records import Example, Message, examples_bytes, jsonl_bytes, read_examples, read_jsonl
+from holdfast.core.digest import digest_document
+from holdfast.core.errors import ContractError, IntegrityError
+from holdfast.core.records import Example, Message, Role, examples_bytes, jsonl_bytes, read_examples, read_jsonl
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 JSON = st.recursive(
@@ -95,8 +96,8 @@ def test_bytes_that_are_no_utf8_are_named(tmp_path: Path) -> None:
     assert "is not UTF-8: byte 6 is 0xff" in refusal(tmp_path, b'{"a":"\xff"}')
 
 
-def conversation(*turns: tuple[str, str], source: str = "a:1") -> Example:
-    return Example.model_validate({"messages": [{"role": r, "content": c} for r, c in turns], "source": source})
+def conversation(*turns: tuple[Role, str], source: str = "a:1") -> Example:
+    return Example(messages=tuple(Message(role=r, content=c) for r, c in turns), source=source)
 
 
 def test_an_example_names_its_parts() -> None:
@@ -109,3 +110,18 @@ def test_the_name_of_an_example_is_that_of_its_conversation() -> None:
     assert one.id == conversation(("user", "u"), ("assistant", "a"), source="b:7").id
     assert one.id != conversation(("user", "u"), ("assistant", "b")).id
     assert len(one.id) == 12
+
+
+@given(EXAMPLES)
+def test_the_name_is_the_digest_of_the_conversation_as_canonical_json(example: Example) -> None:
+    document = [{"role": message.role, "content": message.content} for message in example.messages]
+    assert example.id == digest_document(document)[7:19]
+
+
+@pytest.mark.parametrize("line", [b"{", b'{"messages": 7}', b'{"messages":[],"source":"a","tagz":{}}', b"\xff", b""])
+def test_a_damaged_file_of_our_own_is_named_with_the_next_command(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(examples_bytes([conversation(("user", "u"), ("assistant", "a"))]) + line + b"\n")
+    with pytest.raises(IntegrityError, match=r"train\.jsonl:2 is not a row that holdfast wrote") as caught:
+        read_examples(path)
+    assert caught.value.exit_code == 22 and "holdfast run -c FILE" in caught.value.hint

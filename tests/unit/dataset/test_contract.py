@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from holdfast.core.errors import ConfigError
-from holdfast.core.records import Example, Message
 from holdfast.dataset.contract import answer_schema, describe_task, read_contract
 
 TEXT = """\
@@ -52,7 +51,29 @@ def test_a_contract_that_contradicts_itself_is_refused(tmp_path: Path, old: str,
 
 
 def test_without_a_contract_the_task_has_no_label() -> None:
-    turns = [("system", "Be short."), ("user", "up?"), ("assistant", "yes")]
-    messages = tuple(Message.model_validate({"role": role, "content": content}) for role, content in turns)
-    task = describe_task(None, "demo", [Example(messages=messages, source="a:1")])
+    task = describe_task(None, "demo", ("Be short.",))
     assert (task["label_field"], task["schema"], task["system_prompt"]) == (None, None, "Be short.")
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("answer: text\nrequired_fields: [a]\n", "are for answer: json"),
+        ("answer: sections\n", "go together"),
+        ("answer: text\nrequired_sections: [a]\n", "go together"),
+        ("", "needs required_fields or a json_schema"),
+        ("json_schema: {type: 7}\n", "not a JSON Schema"),
+        ("json_schema: {$ref: 'http://127.0.0.1/x.json'}\n", "refers to another document"),
+        ("answer: text\nscripts: [Klingon]\n", "is no writing system"),
+        ("answer: text\nlabels: [one]\n", "at least two labels"),
+    ],
+)
+def test_kinds_of_answers_do_not_mix(tmp_path: Path, extra: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read_contract(write(tmp_path, f"task: x\ninstruction: ''\n{extra}"))
+
+
+def test_the_schema_of_the_contract_is_the_one_of_the_task(tmp_path: Path) -> None:
+    contract = read_contract(write(tmp_path, "task: x\ninstruction: ''\njson_schema: {type: object}\n"))
+    assert describe_task(contract, "demo", ("a", "b"))["schema"] == {"type": "object"}
+    assert describe_task(contract, "demo", ("a", "b"))["system_prompt"] == ""

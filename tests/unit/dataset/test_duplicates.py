@@ -1,37 +1,65 @@
 """Exact and near duplicates: pytest tests/unit/dataset"""
 
-import random
+from typing import Any
 
-import pytest
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from holdfast.core.records import Example, Message
-from holdfast.dataset import similarity
-from holdfast.dataset.duplicates import drop_exact_duplicates, find_conflicts, group_rows, texts_to_compare
-from holdfast.dataset.similarity import Pair, jaccard, largest_across, shingle_texts, shingles, similar_pairs
+from holdfast.core.records import Example, Message, Split
+from holdfast.dataset.duplicates import find_conflicts, find_exact_duplicates, link_rows, subject_of
+from holdfast.dataset.similarity import jaccard, largest_across, shingle_texts, shingles, similar_pairs
+from holdfast.dataset.table import Reading, table_of
 
-texts = st.lists(st.text("abcd .é", max_size=25), min_size=2, max_size=12)
+texts = st.lists(st.text("abcd .é_-\nßA", max_size=25), min_size=2, max_size=12)
 
 
-def row(asked: str, answer: str = "yes", source: str = "a:1", split: str | None = None) -> Example:
+def row(asked: str, answer: str = "yes", source: str = "a:1", split: Split | None = None) -> Example:
     turns = (Message(role="user", content=asked), Message(role="assistant", content=answer))
-    return Example.model_validate({"messages": turns, "source": source, "split": split})
+    return Example(messages=turns, source=source, split=split)
+
+
+def dropped(rows: list[Example]) -> list[tuple[str, str]]:
+    """(source of the dropped row, source of the kept one)."""
+    replaced = find_exact_duplicates(table_of(rows, Reading(None))).tolist()
+    return [(rows[n].source, rows[kept].source) for n, kept in enumerate(replaced) if kept >= 0]
+
+
+def subjects(rows: list[Example], instruction: str) -> list[str]:
+    subject = subject_of(table_of(rows, Reading(None)), np.ones(len(rows), dtype=bool), instruction)
+    return [subject.text(row) for row in rows]
 
 
 def test_an_exact_duplicate_is_dropped_whatever_its_case_and_spaces() -> None:
-    found = drop_exact_duplicates([row("Disk full", source="a:1"), row(" disk  FULL\n", source="a:2"), row("b")])
-    assert len(found.kept) == 2
-    assert len(found.dropped) == 1
+    found = dropped([row("Disk full", source="a:1"), row(" disk  FULL\n", source="a:2"), row("b", source="a:3")])
+    assert sorted(found[0]) == ["a:1", "a:2"]
+    assert len(found) == 1
 
 
 def test_a_row_with_a_fixed_split_is_kept_before_one_without() -> None:
-    found = drop_exact_duplicates([row("x", source="a:1"), row("x", source="b:1", split="test")])
-    assert found.dropped == [("a:1", "b:1")]
+    assert dropped([row("x", source="a:1"), row("x", source="b:1", split="test")]) == [("a:1", "b:1")]
+    both = [row("x", source="a:1"), row("x", source="b:1", split="train"), row("x", source="c:1", split="test")]
+    assert dropped(both) == [("a:1", "c:1")]
 
 
 def test_copies_in_two_fixed_splits_stay_for_the_split_check() -> None:
-    assert len(drop_exact_duplicates([row("x", split="train"), row("x", split="test")]).kept) == 2
+    assert dropped([row("x", split="train"), row("x", split="test")]) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from("abA "), st.sampled_from([None, None, "train", "test"])), max_size=12),
+       st.randoms(use_true_random=False))  # fmt: skip
+def test_which_copy_stays_does_not_depend_on_the_order(kinds: list[tuple[str, Split | None]], rng: Any) -> None:
+    rows = [row(text, source=f"a:{n}", split=split) for n, (text, split) in enumerate(kinds)]
+    before = sorted(dropped(rows))
+    rng.shuffle(rows)
+    assert sorted(dropped(rows)) == before
+
+
+def test_preference_rows_are_duplicates_only_when_both_answers_are() -> None:
+    pairs = [replace(row("x", "good", f"a:{n}"), rejected=text) for n, text in enumerate(("bad", "worse", "bad"))]
+    assert [kept for _, kept in dropped(pairs)] in (["a:0"], ["a:2"])
+    assert find_conflicts([replace(pairs[0], messages=row("x", "other").messages), pairs[1]]) == []
 
 
 def test_one_prompt_with_two_answers_is_a_conflict() -> None:
@@ -42,9 +70,9 @@ def test_one_prompt_with_two_answers_is_a_conflict() -> None:
 def test_a_shared_instruction_does_not_make_rows_alike() -> None:
     lead = "Classify the support ticket priority and return strict JSON."
     rows = [row(f"{lead}\n\n{text}") for text in ("disk full", "mail is late", "page looks odd")]
-    assert texts_to_compare(rows, lead) == ["disk full", "mail is late", "page looks odd"]
-    assert texts_to_compare(rows, "") == ["disk full", "mail is late", "page looks odd"]
-    assert texts_to_compare(rows[:2], "")[0].startswith(lead)
+    assert subjects(rows, lead) == ["disk full", "mail is late", "page looks odd"]
+    assert subjects(rows, "") == ["disk full", "mail is late", "page looks odd"]
+    assert subjects(rows[:2], "")[0].startswith(lead)
 
 
 def test_near_duplicates_are_found_and_strangers_are_not() -> None:
@@ -55,7 +83,7 @@ def test_near_duplicates_are_found_and_strangers_are_not() -> None:
 
 
 def test_groups_link_rows_through_others() -> None:
-    assert group_rows(5, [Pair(3, 4, 0.9), Pair(1, 3, 0.9)]) == [0, 1, 2, 1, 1]
+    assert link_rows(5, [(np.array([3, 1]), np.array([4, 3]))]).tolist() == [0, 1, 2, 1, 1]
 
 
 @given(texts, st.floats(0.1, 1.0))
@@ -73,17 +101,3 @@ def test_the_largest_across_is_the_largest(rows: list[str]) -> None:
     best = largest_across(shingle_texts(rows), left, right)
     assert best is not None
     assert best.similarity == max(jaccard(shingles(rows[a]), shingles(rows[b])) for a in left for b in right)
-
-
-def test_lsh_finds_what_the_exact_search_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = random.Random(7)
-    words = [f"{a}{b}" for a in ("ba", "do", "mi", "ru", "sel") for b in ("tan", "ko", "vir", "lum", "es")]
-    rows = [" ".join(rng.choices(words, k=20)) for _ in range(60)]
-    rows += [text.replace(words[0], "changed") for text in rows[:20]]
-    shingled = shingle_texts(rows)
-    exact, largest = similar_pairs(shingled, 0.8), largest_across(shingled, range(60), range(60, 80))
-    assert len(exact) >= 10
-    monkeypatch.setattr(similarity, "EXACT_LIMIT", 10)
-    assert similar_pairs(shingled, 0.8) == exact
-    assert largest_across(shingled, range(60), range(60, 80)) == largest
-    assert "LSH" in similarity.describe_method(80)

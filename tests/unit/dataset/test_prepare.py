@@ -8,13 +8,14 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 import holdfast
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
 from holdfast.core.errors import ContractError
-from holdfast.core.records import SPLITS, Example, Message, examples_bytes, read_examples
+from holdfast.core.records import SPLITS, Example, Message, Split, examples_bytes, read_examples
 from holdfast.core.rundir import RunDir
 from holdfast.dataset.stage import run
 
@@ -69,7 +70,7 @@ def words_instead_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holdfast, "models", fake, raising=False)
 
 
-def rows(count: int, split: str | None = None, words: str = "") -> list[Example]:
+def rows(count: int, split: Split | None = None, words: str = "") -> list[Example]:
     subjects = ["router", "printer", "ledger", "backup", "badge", "mailbox", "sensor"]
     made = []
     for n in range(count):
@@ -78,17 +79,30 @@ def rows(count: int, split: str | None = None, words: str = "") -> list[Example]
             Message(role="user", content=text),
             Message(role="assistant", content=json.dumps({"priority": ("high", "low")[n % 2]})),
         )
-        made.append(Example.model_validate({"messages": turns, "source": f"{split}.jsonl:{n + 1}", "split": split}))
+        made.append(Example(messages=turns, source=f"{split}.jsonl:{n + 1}", split=split))
     return made
 
 
-def prepare(folder: Path, examples: list[Example], **options: Any) -> Path:
+def prepare_augmented(folder: Path, rules: str) -> Path:
+    (folder / "augment.yaml").write_text(rules)
+    return prepare(folder, rows(200), augment={"rules": str(folder / "augment.yaml"), "max_synthetic_share": 0.25})
+
+
+def prepare(
+    folder: Path, examples: list[Example], contract_text: str = CONTRACT, augment: Any = None, **options: Any
+) -> Path:
     (folder / "collect").mkdir()
     (folder / "collect" / "examples.jsonl").write_bytes(examples_bytes(examples))
-    (folder / "contract.yaml").write_text(CONTRACT)
+    (folder / "contract.yaml").write_text(contract_text)
     section = {"contract": str(folder / "contract.yaml"), **options}
     config = RunConfig.model_validate(
-        {"name": "t", "sequence_len": 64, "collect": {"sources": [{"path": "x"}]}, "prepare": section}
+        {
+            "name": "t",
+            "sequence_len": 64,
+            "collect": {"sources": [{"path": "x"}]},
+            "prepare": section,
+            "augment": augment or {},
+        }
     )
     run_dir = RunDir(folder / "run")
     out = run_dir.stage("prepare")
@@ -103,7 +117,7 @@ def test_prepare_writes_splits_task_lengths_and_a_report(tmp_path: Path) -> None
     task = json.loads((out / "task.json").read_text())
     assert (task["label_field"], task["labels"]) == ("priority", ["high", "low"])
     lengths = json.loads((out / "lengths.json").read_text())
-    assert (len(lengths["train"]), len(lengths["valid"]), lengths["sequence_len"]) == (140, 20, 64)
+    assert (lengths["train"]["rows"], lengths["valid"]["rows"], lengths["sequence_len"]) == (140, 20, 64)
     assert lengths["test_prompt_max"] == 6
     report = json.loads((out / "report.json").read_text())
     assert report["violations"] == []
@@ -118,7 +132,7 @@ def test_prepare_writes_splits_task_lengths_and_a_report(tmp_path: Path) -> None
 
 def test_violations_stop_the_stage_and_nothing_is_written(tmp_path: Path) -> None:
     broken = rows(30)
-    broken[4] = broken[4].model_copy(update={"messages": (broken[4].messages[0], broken[5].messages[0])})
+    broken[4] = replace(broken[4], messages=(broken[4].messages[0], broken[5].messages[0]))
     with pytest.raises(ContractError, match=r"None\.jsonl:5: json:"):
         prepare(tmp_path, broken)
     assert not (tmp_path / "run").exists()
@@ -126,12 +140,12 @@ def test_violations_stop_the_stage_and_nothing_is_written(tmp_path: Path) -> Non
 
 def test_long_rows_are_dropped_and_counted_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     examples = [*rows(30, "train"), *rows(1, "train", "long " * 70)[:1], *rows(25, "valid"), *rows(25, "test")]
-    examples[30] = examples[30].model_copy(update={"source": "long.jsonl:1"})
+    examples[30] = replace(examples[30], source="long.jsonl:1")
     out = prepare(tmp_path, examples, on_too_long="drop")
     report = json.loads((out / "report.json").read_text())
     assert report["token_audit"]["dropped_too_long"] == ["long.jsonl:1"]
     assert report["rows"] == {"read": 81, "train": 30, "valid": 25, "test": 25}
-    assert len(json.loads((out / "lengths.json").read_text())["train"]) == 30
+    assert json.loads((out / "lengths.json").read_text())["train"]["rows"] == 30
     assert "1 rows longer than sequence_len 64 were dropped" in capsys.readouterr().err
 
 
@@ -149,3 +163,112 @@ def test_small_splits_are_warned_of_and_empty_ones_refused(tmp_path: Path, capsy
     (tmp_path / "second").mkdir()
     with pytest.raises(ContractError, match="no row is left for test"):
         prepare(tmp_path / "second", rows(30, "train"))
+
+
+RULES = """\
+slots: {site: [north, south, east, west, harbour, old town], who: [desk, guard, office]}
+paraphrases: [{name: said, text: "The {who} of {site} says: {input}"}]
+grammars: [{name: none, text: "{instruction}\\n\\n{site} {who}", answer: '{"priority":"low"}', rows: 5}]
+preferences: {breaks: [wrong_label]}
+"""
+
+
+def test_synthetic_rows_are_in_train_only_and_counted(tmp_path: Path) -> None:
+    out = prepare_augmented(tmp_path, RULES)
+    report = json.loads((out / "report.json").read_text())
+    found = {name: read_examples(out / f"{name}.jsonl") for name in SPLITS}
+    synthetic = {name: sum(bool(e.tags.get("synthetic")) for e in examples) for name, examples in found.items()}
+    assert synthetic == {"train": report["augmentation"]["synthetic"], "valid": 0, "test": 0}
+    assert 0 < synthetic["train"] <= 0.25 * len(found["train"])
+    assert report["rows"]["train"] == len(found["train"]) == report["token_audit"]["splits"]["train"]["rows"]
+    pairs = [json.loads(line) for line in (out / "preferences.jsonl").read_text().splitlines()]
+    assert len(pairs) == report["augmentation"]["preferences"]["pairs"] == len(found["train"]) - synthetic["train"]
+    page = (out / "report.html").read_text()
+    assert "made by said" in page
+    assert f"{synthetic['train']:,}" in page
+
+
+def test_a_rule_that_breaks_the_contract_stops_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"bad:1: label: 'priority' must be one of high, low; found urgent"):
+        prepare_augmented(
+            tmp_path,
+            """\
+slots: {n: [one, two]}
+grammars: [{name: bad, text: "{instruction}\\n\\n{n} quite new ticket", answer: '{"priority":"urgent"}', rows: 1}]
+""",
+        )
+    assert not (tmp_path / "run" / "02-prepare" / "train.jsonl").exists()
+
+
+def test_a_rule_that_fits_no_row_is_warned_of(tmp_path: Path) -> None:
+    out = prepare_augmented(tmp_path, "paraphrases: [{name: never, text: 'x {input}', when: {label: [urgent]}}]")
+    warnings = json.loads((out / "report.json").read_text())["warnings"]
+    assert "the rule 'never' of augment made no row" in warnings
+
+
+def test_without_rules_nothing_is_made(tmp_path: Path) -> None:
+    out = prepare(tmp_path, rows(60))
+    assert json.loads((out / "report.json").read_text())["augmentation"] is None
+    assert not (out / "preferences.jsonl").exists()
+    assert "Synthetic rows" not in (out / "report.html").read_text()
+
+
+def chat(number: int, exchanges: int, words: str = "word ") -> Example:
+    turns = []
+    for n in range(exchanges):
+        turns.append(Message(role="user", content=f"Classify.\n\nquestion {number} {number * 7919} {n} {words * 8}"))
+        turns.append(Message(role="assistant", content=json.dumps({"priority": "high"})))
+    return Example(messages=tuple(turns), source=f"chat.jsonl:{number}", split="train")
+
+
+def test_long_conversations_are_split_at_turn_borders_and_counted(tmp_path: Path) -> None:
+    contract = CONTRACT + "single_turn: false\n"
+    examples = [*rows(30, "train"), chat(1, 12), chat(2, 2), *rows(25, "valid"), *rows(25, "test")]
+    out = prepare(tmp_path, examples, contract_text=contract, on_too_long="split")
+    report = json.loads((out / "report.json").read_text())
+    assert (report["fit"]["split_conversations"], report["fit"]["dropped"]) == (1, 0)
+    assert report["fit"]["parts"] == len([e for e in read_examples(out / "train.jsonl") if "part" in e.tags]) > 1
+    assert report["token_audit"]["longest"] <= 64
+    written = [m for e in read_examples(out / "train.jsonl") if e.source == "chat.jsonl:1" for m in e.messages]
+    assert written == list(chat(1, 12).messages)
+
+
+def test_an_exchange_that_alone_is_too_long_is_an_error_or_dropped(tmp_path: Path) -> None:
+    contract = CONTRACT + "single_turn: false\n"
+    examples = [*rows(30, "train"), chat(1, 2, "long " * 9), *rows(25, "valid"), *rows(25, "test")]
+    with pytest.raises(ContractError, match="longer than sequence_len 64") as caught:
+        prepare(tmp_path, examples, contract_text=contract, on_too_long="split")
+    assert "split_or_drop" in caught.value.hint
+    (tmp_path / "second").mkdir()
+    out = prepare(tmp_path / "second", examples, contract_text=contract, on_too_long="split_or_drop")
+    report = json.loads((out / "report.json").read_text())
+    assert (report["fit"]["dropped"], report["rows"]["train"]) == (2, 30)
+
+
+def test_sampling_copies_are_tagged_and_counted(tmp_path: Path) -> None:
+    small = [replace(e, tags={"domain": "rare"}, source=f"r:{n}") for n, e in enumerate(rows(200)[190:])]
+    big = [replace(e, tags={"domain": "common"}) for e in rows(190)]
+    out = prepare(tmp_path, [*big, *small], sampling_temperature=3, test_set_size=20, val_set_size=20)
+    train = read_examples(out / "train.jsonl")
+    report = json.loads((out / "report.json").read_text())
+    counts = {entry["domain"]: entry for entry in report["sampling"]["domains"]}
+    assert counts["rare"]["trained_rows"] == sum(e.tags["domain"] == "rare" for e in train) > counts["rare"]["rows"]
+    assert counts["rare"]["copies"] == sum("copy" in e.tags for e in train) > 0
+    assert "copy" not in {tag for e in read_examples(out / "test.jsonl") for tag in e.tags}
+    assert report["split_proof"]["domains"]["test"]["rare"] >= 1
+
+
+def test_an_earlier_lock_keeps_rows_in_their_splits(tmp_path: Path) -> None:
+    first = prepare(tmp_path, rows(100))
+    before = {e.id: name for name in SPLITS for e in read_examples(first / f"{name}.jsonl")}
+    (tmp_path / "second").mkdir()
+    second = prepare(tmp_path / "second", rows(150)[::-1], split_lock=str(first / "split.lock"))
+    after = {e.id: name for name in SPLITS for e in read_examples(second / f"{name}.jsonl")}
+    assert before.items() <= after.items() and len(after) == 150
+    digests = [json.loads((out / "report.json").read_text())["split_proof"]["digest"] for out in (first, second)]
+    assert digests[0] != digests[1]
+
+
+def test_a_tag_that_no_row_has_cannot_split(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="split_by is 'incident', but none of 30 rows"):
+        prepare(tmp_path, rows(30), split_by="incident")

@@ -1,15 +1,42 @@
 """The split: whole groups, fixed rows stay, order of files does not matter. pytest tests/unit/dataset"""
 
 from collections import Counter, defaultdict
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from holdfast.core.errors import ContractError
-from holdfast.core.records import Example, Message
-from holdfast.dataset.split import Row, Sizes, Split, assign_splits
-from holdfast.dataset.stage import divide
+from holdfast.core.errors import ContractError, IntegrityError
+from holdfast.core.records import SPLITS, Example, Message, Split
+from holdfast.dataset.divide import Divided, Options, divide
+from holdfast.dataset.split import Rows, Sizes, read_lock, share_out, write_lock
+from holdfast.dataset.split import assign_splits as assign_arrays
+from holdfast.dataset.table import Reading, number, table_of
+
+
+class Row(NamedTuple):
+    id: str
+    fixed: Split | None
+    label: str
+    group: int
+    locked: Split | None = None
+
+
+def assign_splits(rows: list[Row], sizes: Sizes, seed: int) -> list[Split]:
+    names = [None, *SPLITS]
+    labels = sorted({row.label for row in rows})
+    arrays = Rows(
+        np.array([number(row.id) for row in rows], dtype=np.uint64),
+        np.array([names.index(row.fixed) - 1 for row in rows], dtype=np.int8),
+        np.array([names.index(row.locked) - 1 for row in rows], dtype=np.int8),
+        np.array([labels.index(row.label) for row in rows], dtype=np.int64),
+        np.array([row.group for row in rows], dtype=np.int64),
+    )
+    return [SPLITS[place] for place in assign_arrays(arrays, sizes, seed).tolist()]
+
 
 fixed: st.SearchStrategy[Split | None] = st.sampled_from([None, None, None, "train", "valid", "test"])
 tables = st.lists(st.tuples(fixed, st.sampled_from("abc"), st.integers(0, 30)), min_size=4, max_size=60).map(
@@ -85,23 +112,27 @@ def test_sizes_that_leave_nothing_to_train_on_are_refused() -> None:
         assign_splits(loose(10), Sizes(4, 8), 42)
 
 
-def example(text: str, source: str, split: str | None) -> Example:
+def example(text: str, source: str, split: Split | None, **tags: str) -> Example:
     turns = (Message(role="user", content=text), Message(role="assistant", content="yes"))
-    return Example.model_validate({"messages": turns, "source": source, "split": split})
+    return Example(messages=turns, source=source, split=split, tags=dict(tags))
+
+
+def divided_by(rows: list[Example], sizes: Sizes, threshold: float) -> Divided:
+    return divide(table_of(rows, Reading(None)), rows, Options(sizes, threshold, 42))
 
 
 OUTAGE = "Checkout fails for every customer after the latest payment deployment"
 
 
 @pytest.mark.parametrize("split", ["train", None])
-def test_a_near_duplicate_across_test_and_train_names_both_rows(split: str | None) -> None:
+def test_a_near_duplicate_across_test_and_train_names_both_rows(split: Split | None) -> None:
     rows = [
         example(f"{OUTAGE}!", "a.jsonl:7", split),
         example(f"{OUTAGE} today", "test.jsonl:3", "test"),
         example("The printer on floor two is jammed", "a.jsonl:8", "train"),
     ]
     with pytest.raises(ContractError, match=r"a\.jsonl:7 and test\.jsonl:3: similarity 0\.\d\d\d") as caught:
-        divide(rows, None, Sizes(0.1, 0.2), 0.8, 42)
+        divided_by(rows, Sizes(0.1, 0.2), 0.8)
     assert caught.value.exit_code == 20
     assert "near_duplicate_threshold" in caught.value.hint
 
@@ -109,10 +140,57 @@ def test_a_near_duplicate_across_test_and_train_names_both_rows(split: str | Non
 def test_near_duplicates_without_a_split_end_in_the_same_set() -> None:
     subjects = [f"subject {chr(97 + n) * 6} {n * 7919}" for n in range(25)]
     rows = [example(f"{OUTAGE} in {s} {s} {s}{end}", f"a:{s}{end}", None) for s in subjects for end in ("", "!", "?!")]
-    divided = divide(rows[:-1], None, Sizes(0.2, 0.2), 0.95, 42)
-    where: dict[int, set[str]] = defaultdict(set)
-    for group, split in zip(divided.groups, divided.splits, strict=True):
+    divided = divided_by(rows[:-1], Sizes(0.2, 0.2), 0.95)
+    where: dict[int, set[int]] = defaultdict(set)
+    for group, split in zip(divided.groups.tolist(), divided.splits.tolist(), strict=True):
         where[group].add(split)
     assert len(where) > 10
     assert all(len(splits) == 1 for splits in where.values())
     assert all(pair is None or pair.similarity < 0.95 for pair in divided.proof.values())
+
+
+def test_rows_of_one_fact_end_in_the_same_set() -> None:
+    rows = [example(f"question {n} {n * 7919} {chr(97 + n % 26) * 9}", f"a:{n}", None, fact=str(n // 4))
+            for n in range(80)]  # fmt: skip
+    divided = divided_by(rows, Sizes(0.2, 0.2), 0.9)
+    places = divided.splits.tolist()
+    assert all(len(set(places[n : n + 4])) == 1 for n in range(0, 80, 4))
+    assert set(places) == {0, 1, 2}
+
+
+@given(tables, shares, st.integers(0, 9), st.integers(0, 40))
+def test_locked_rows_keep_their_places_when_rows_are_added(
+    rows: list[Row], sizes: Sizes, seed: int, added: int
+) -> None:
+    assume((before := outcome(rows, sizes, seed)) is not None)
+    assert before is not None
+    old = [row._replace(locked=before[row.id]) for row in rows]
+    new = [Row(f"new{n}", None, "abc"[n % 3], 1000 + n) for n in range(added)]
+    after = outcome([*new, *old], sizes, seed)
+    assert after is None or all(after[row.id] == before[row.id] for row in rows)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_added_rows_fill_the_locked_splits_up_to_their_size(seed: int) -> None:
+    rows = loose(100)
+    before = assign_splits(rows, Sizes(0.1, 0.2), seed)
+    old = [row._replace(locked=split) for row, split in zip(rows, before, strict=True)]
+    after = assign_splits([*old, *loose(50, "b")], Sizes(0.1, 0.2), seed)
+    assert after[:100] == before
+    assert Counter(after) == {"train": 105, "test": 30, "valid": 15}
+
+
+def test_a_lock_file_is_read_back_and_a_damaged_one_refused(tmp_path: Path) -> None:
+    path = tmp_path / "split.lock"
+    ids = np.array([7, 3, 2**47], dtype=np.uint64)
+    write_lock(path, ids, np.array([0, 1, 2], dtype=np.int8))
+    assert read_lock(path, np.array([2**47, 5, 3, 7], dtype=np.uint64)).tolist() == [2, -1, 1, 0]
+    path.write_text(path.read_text().replace(" valid", " vlid"))
+    with pytest.raises(IntegrityError, match=r"split\.lock:2 is damaged"):
+        read_lock(path, ids)
+
+
+def test_a_small_domain_gets_a_row_of_every_split_that_has_enough() -> None:
+    assert share_out(10, {0: 1000, 1: 4, 2: 2}) == {0: 9, 1: 1, 2: 0}
+    assert share_out(2, {0: 1000, 1: 4, 2: 4}) == {0: 2, 1: 0, 2: 0}
+    assert sum(share_out(7, {n: 3 + n for n in range(5)}).values()) == 7

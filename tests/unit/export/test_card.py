@@ -71,3 +71,23 @@ def test_paths_of_this_machine_are_not_in_the_card(tmp_path: Path) -> None:
 def test_broken_front_matter_of_the_base_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\na: [\n---\n")
     assert read_front_matter(tmp_path) == {}
+
+
+def test_commands_to_serve_and_the_configuration_are_in_the_card(tmp_path: Path) -> None:
+    text = render_card(make_facts(tmp_path))
+    for words in (
+        "llama-server --model triage-Q4_K_M.gguf --alias triage --jinja --ctx-size 2048 --parallel 2 --host 127.0.0.1",
+        "vllm serve ./merged --served-model-name triage --max-model-len 1024",
+        "ollama create triage -f Modelfile",
+    ):
+        assert words in text
+    settings = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    assert settings["train"]["lora_r"] == 16
+    assert "collect" not in settings
+
+
+def test_the_chosen_base_of_the_merge_is_told(tmp_path: Path) -> None:
+    losses = {"original": {"loss": 0.5}, "nf4": {"loss": 0.25}}
+    facts = make_facts(tmp_path)._replace(merge={"base": {"chosen": "nf4", "measured": losses}, "logits": LOGITS})
+    text = render_card(facts)
+    assert "the weights that the 4-bit model computed with (loss of the validation answers: original 0.5000" in text

@@ -94,15 +94,6 @@ def test_defects_are_all_counted_and_the_first_are_kept(tmp_path: Path) -> None:
         collect(tmp_path, [{"path": path}])
 
 
-def test_every_example_passes_the_hook_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.sources.stage.before_writing", lambda example: mask(example))
-
-    def mask(example: Example) -> Example:
-        return Example(messages=example.messages, source="masked")
-
-    assert [e.source for e in collect(tmp_path, [{"path": write(tmp_path / "a.jsonl", ROW)}], "s")] == ["masked"]
-
-
 def test_sources_of_several_kinds_become_one_list(tmp_path: Path) -> None:
     (tmp_path / "books").mkdir()
     (tmp_path / "books/DiskFull.md").write_text("# DiskFull\n\n## Meaning\n\nFull.\n")

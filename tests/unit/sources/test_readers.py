@@ -177,7 +177,7 @@ def test_sound_chat_rows_come_back_unchanged(
     tags = {key: value for key, value in extra.items() if key not in known}
     found = read(folder, {"messages": messages, **tags})
     assert found.defects == []
-    assert [m.model_dump() for m in found.examples[0].messages] == messages
+    assert [{"role": m.role, "content": m.content} for m in found.examples[0].messages] == messages
     assert found.examples[0].tags == tags
     (folder / "again.jsonl").write_bytes(examples_bytes(found.examples))
     assert read_examples(folder / "again.jsonl") == found.examples

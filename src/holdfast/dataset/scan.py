@@ -1,0 +1,87 @@
+"""The first pass: every row is checked against the contract and becomes a line of columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from holdfast.core.console import Console
+from holdfast.core.records import decode_example
+from holdfast.dataset.shards import Piece, Range, cut, read_lines, run_shards
+from holdfast.dataset.table import Collector, Reading, Stratum, Table, join_tables
+from holdfast.dataset.validate import SHOWN, Counted, Violation, validate_example
+
+
+class ScanJob(NamedTuple):
+    """One shard of examples.jsonl and how its rows are looked at."""
+
+    path: Path
+    part: Range
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """The table, where the shards begin (in rows), the first violations and how many there are."""
+
+    table: Table
+    parts: list[Range]
+    firsts: list[int]
+    violations: list[Violation]
+    counted: Counted
+
+
+def scan(path: Path, reading: Reading, folder: Path, console: Console) -> Scanned:
+    """Read a file once. Nothing is raised for violations: they are all counted, and the first are named.
+
+    Raises IntegrityError for a row that holdfast did not write.
+    """
+    parts = cut(path)
+    tables: list[Table] = []
+    violations: list[Violation] = []
+    counts = [0, 0]
+    firsts: list[int] = []
+    begin = 0
+    jobs = [ScanJob(path, part, reading) for part in parts]
+    for piece in run_shards(scan_shard, jobs, folder, console, "contract"):
+        facts = piece.facts
+        strata = {int(key): Stratum(*value) for key, value in facts["strata"].items()}
+        tables.append(Table(piece.arrays["rows"], strata, tuple(facts["system_prompts"])))
+        violations += [Violation(*found) for found in facts["violations"]][: SHOWN - len(violations)]
+        counts = [counts[0] + facts["counted"][0], counts[1] + facts["counted"][1]]
+        firsts.append(begin)
+        begin += len(piece.arrays["rows"])
+    return Scanned(join_tables(tables), parts, firsts, violations, Counted(*counts))
+
+
+def scan_shard(job: ScanJob) -> Piece:
+    """The columns of one shard (`rows`), the names of its strata, and its violations."""
+    lines = read_lines(job.path, job.part)
+    collector = Collector(job.reading)
+    contract = job.reading.contract
+    violations: list[Violation] = []
+    total = broken = 0
+    offset = job.part.begin
+    for line in lines:
+        # Line numbers within a shard are not those of the file: a damaged line is found again by its byte.
+        example = decode_example(line, job.path, offset) if job.part.begin else decode_example(
+            line, job.path, len(collector.rows) + 1)  # fmt: skip
+        found = validate_example(example, contract) if contract else ()
+        if found:
+            total, broken = total + len(found), broken + 1
+            violations += found[: SHOWN - len(violations)]
+        collector.add(example, offset, len(line))
+        offset += len(line) + 1
+    table = collector.table()
+    facts = {
+        "strata": {str(key): value for key, value in table.strata.items()},
+        "system_prompts": table.system_prompts,
+        "violations": violations,
+        "counted": [total, broken],
+    }
+    return Piece({"rows": table.rows}, facts)
+
+
+def names_of(table: Table, numbers: Sequence[int]) -> list[Stratum]:
+    """What the numbers of strata mean."""
+    return [table.strata[int(number)] for number in numbers]

@@ -1,0 +1,220 @@
+"""The masker that stages use: policy, placeholders, counts and the scan afterwards in one object."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from holdfast.core.config import RedactConfig
+from holdfast.core.errors import ConfigError, ContractError
+from holdfast.core.records import Example, Message
+from holdfast.redact.placeholders import PLACEHOLDER, Placeholders
+from holdfast.redact.policy import Policy
+from holdfast.redact.spans import RANKS, Span, merge
+from holdfast.redact.texts import SHORTEST_NUMBER, example_texts, source_file
+
+ROUNDS = 8
+SHOWN = 50
+
+
+class Redactor:
+    """Masks texts and examples. One object a run, so that a value has one placeholder everywhere in it."""
+
+    def __init__(self, config: RedactConfig, forbidden: Path | None = None) -> None:
+        """forbidden: a folder that the key of the pseudonyms must not lie in (the run).
+
+        Raises ConfigError when `keep`, `deny` or `types` cannot be understood.
+        """
+        # The recognisers compile some two hundred expressions: not before there is something to mask.
+        from holdfast.redact.engine import find_spans
+
+        self._find_spans = find_spans
+        self.config = config
+        key_file = config.pseudonym_key_file
+        if key_file and forbidden is not None and Path(key_file).resolve().is_relative_to(forbidden.resolve()):
+            raise ConfigError(f"redact.pseudonym_key_file: {key_file} lies in the run folder that it protects")
+        self.policy = Policy(config)
+        self.placeholders = Placeholders(Path(config.pseudonym_key_file) if config.pseudonym_key_file else None)
+        self.by_type: Counter[str] = Counter()
+        self.by_source: dict[str, Counter[str]] = {}
+        self.rows = self.changed = 0
+        self._extra = (self.policy.find_denied,) if self.policy.denies else ()
+
+    def mask(self, text: str, counts: Counter[str] | None = None) -> str:
+        """`text` with placeholders for everything found. Masking the answer again changes nothing."""
+        if "<" in text:
+            self.placeholders.reserve(text)
+        for _ in range(ROUNDS):
+            spans = self.find(text)
+            if not spans:
+                break
+            text = self._replace(text, spans, counts)
+        return text
+
+    def find(self, text: str) -> list[Span]:
+        """What would be masked in `text`: sorted, without overlaps."""
+        taken: list[tuple[int, int]] = []
+        plain = text
+        if "<" in text:
+            taken = [match.span() for match in PLACEHOLDER.finditer(text)]
+            if taken:  # a placeholder is neither a value nor a word that tells what stands beside it
+                plain = PLACEHOLDER.sub(_blank, text)
+        spans = self._find_spans(plain, self._extra)
+        if not spans:
+            return spans
+        hides = self.policy.hides
+        spans = [span for span in spans if hides(span.type, text[span.start : span.end])]
+        return merge(self._beside(taken, plain, spans) if taken else spans)
+
+    def _beside(self, taken: list[tuple[int, int]], plain: str, spans: list[Span]) -> list[Span]:
+        """Without the spans that hold nothing but placeholders and a sign or two; the others swallow theirs whole."""
+        kept = []
+        for span in spans:
+            inside = [(start, end) for start, end in taken if start < span.end and span.start < end]
+            if not inside:
+                kept.append(span)
+            elif sum(character.isalnum() for character in plain[span.start : span.end]) > 3:
+                kept.append(span._replace(start=min(span.start, inside[0][0]), end=max(span.end, inside[-1][1])))
+        return kept
+
+    def _replace(self, text: str, spans: Sequence[Span], counts: Counter[str] | None) -> str:
+        parts: list[str] = []
+        done = 0
+        for span in spans:
+            parts += (text[done : span.start], self.placeholders.make(span.type, text[span.start : span.end]))
+            done = span.end
+            self.by_type[span.type] += 1
+            if counts is not None:
+                counts[span.type] += 1
+        parts.append(text[done:])
+        return "".join(parts)
+
+    def mask_example(self, example: Example) -> Example:
+        """The example with its turns, its unwanted answer and its tag values masked; itself when nothing was found."""
+        counts: Counter[str] = Counter()
+        changes: dict[str, Any] = {}
+        messages = tuple(self._mask_message(message, counts) for message in example.messages)
+        if counts:
+            changes["messages"] = messages
+        rejected = example.rejected
+        if rejected is not None and (masked := self.mask(rejected, counts)) != rejected:
+            changes["rejected"] = masked
+        tags = {name: self._mask_tag(value, counts) for name, value in example.tags.items()}
+        if tags != example.tags:
+            changes["tags"] = tags
+        self.rows += 1
+        if not changes:
+            return example
+        self.changed += 1
+        self.by_source.setdefault(source_file(example), Counter()).update(counts)
+        return msgspec.structs.replace(example, **changes)
+
+    def _mask_message(self, message: Message, counts: Counter[str]) -> Message:
+        masked = self.mask(message.content, counts)
+        return message if masked == message.content else Message(role=message.role, content=masked)
+
+    def _mask_tag(self, value: str | int | float | bool, counts: Counter[str]) -> str | int | float | bool:
+        if isinstance(value, str):
+            return self.mask(value, counts)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= SHORTEST_NUMBER:
+            masked = self.mask(str(value), counts)
+            return value if masked == str(value) else masked
+        return value
+
+    def count_example(self, example: Example) -> None:
+        """Count what would be masked; no placeholder is made and no key is needed."""
+        counts: Counter[str] = Counter()
+        for text in example_texts(example):
+            counts.update(span.type for span in self.find(text))
+        self.rows += 1
+        if counts:
+            self.changed += 1
+            self.by_type.update(counts)
+            self.by_source.setdefault(source_file(example), Counter()).update(counts)
+
+    def describe(self, would: bool = False) -> str:
+        """One line for people: how much was masked (or would be), by type."""
+        if not self.config.enabled:
+            return "redaction is off: rows are written as they are"
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.by_type.items()))
+        verb = "would mask" if would else "masked"
+        return f"redaction {verb} {sum(self.by_type.values())} values in {self.changed} of {self.rows} rows" + (
+            f": {kinds}" if kinds else ""
+        )
+
+    def mask_examples(self, examples: Sequence[Example]) -> list[Example]:
+        """Mask a batch, with names when `redact.ner` asks for them, and scan what comes out.
+
+        Raises ContractError naming file, line and rule (never the value) when the scanner still finds something.
+        """
+        if not self.config.enabled:
+            return list(examples)
+        masked = [self.mask_example(example) for example in examples]
+        if self.config.ner is not None:
+            masked = self._mask_names(masked, self.config.ner)
+        if self.config.scanner:
+            from holdfast.redact.scanner import scan_examples
+
+            findings = scan_examples(masked, self.policy)
+            if findings:
+                raise findings_error(findings)
+        return masked
+
+    def _mask_names(self, examples: list[Example], model: str) -> list[Example]:
+        from holdfast.redact.names import find_names
+
+        texts = [message.content for example in examples for message in example.messages]
+        names = iter(zip(texts, find_names(texts, model), strict=True))
+        return [self._with_names(example, [next(names) for _ in example.messages]) for example in examples]
+
+    def _with_names(self, example: Example, found: list[tuple[str, list[Span]]]) -> Example:
+        counts: Counter[str] = Counter()
+        messages = []
+        for message, (text, spans) in zip(example.messages, found, strict=True):
+            ranked = [Span(s.start, s.end, s.type, RANKS.get(s.type, 90)) for s in spans]
+            taken = [match.span() for match in PLACEHOLDER.finditer(text)]
+            ranked = [
+                s
+                for s in ranked
+                if self.policy.hides(s.type, text[s.start : s.end])
+                and not any(a < s.end and s.start < b for a, b in taken)
+            ]
+            new = self._replace(text, merge(ranked), counts) if ranked else text
+            messages.append(Message(role=message.role, content=new) if ranked else message)
+        if not counts:
+            return example
+        self.by_source.setdefault(source_file(example), Counter()).update(counts)
+        return msgspec.structs.replace(example, messages=tuple(messages))
+
+    def report(self) -> dict[str, Any]:
+        """`redaction.json`: how many values of which type were masked, in all and by file. Never a value."""
+        return {
+            "enabled": self.config.enabled,
+            "rows": self.rows,
+            "rows_changed": self.changed,
+            "masked": sum(self.by_type.values()),
+            "by_type": dict(sorted(self.by_type.items())),
+            "by_source": {name: dict(sorted(counts.items())) for name, counts in sorted(self.by_source.items())},
+            "names": self.config.ner,
+            "scanner": self.config.scanner,
+        }
+
+
+def _blank(match: re.Match[str]) -> str:
+    return "\0" * len(match.group())
+
+
+def findings_error(findings: Iterable[tuple[str, str]]) -> ContractError:
+    """One error for all that the scanner found: (place, rule) pairs; up to 50 shown, all counted."""
+    listed = list(findings)
+    lines = [f"{place}: {rule}" for place, rule in listed[:SHOWN]]
+    if len(listed) > SHOWN:
+        lines.append(f"… and {len(listed) - SHOWN} more")
+    return ContractError(
+        f"after redaction the scanner still finds {len(listed)} secrets (values are not shown):\n  "
+        + "\n  ".join(lines),
+        hint="remove them from the source, or add a rule to redact.deny; what is no secret goes into redact.keep",
+    )
