@@ -260,7 +260,7 @@ def _name_type(annotation: Any) -> str:
 def _default_text(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "required"
-    return _code(json.dumps(field.default))
+    return _code(json.dumps(field.default, default=lambda section: section.model_dump(exclude_defaults=True)))
 
 
 def _key_table(keys: list[Key]) -> str:

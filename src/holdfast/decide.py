@@ -23,12 +23,13 @@ from typing import Any, Literal
 from holdfast.core.config import DecideConfig
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError
+from holdfast.core.measures import answer_score
 from holdfast.gates import GateResult, advice, latency_gate, leak_gate, overfitted, redacted_gate, slice_gate
-from holdfast.next_change import FORGOTTEN, ROUNDING, Results, answer_score, next_changes, percent
+from holdfast.next_change import FORGOTTEN, ROUNDING, Results, next_changes, percent
 
 Verdict = Literal["keep", "iterate", "discard", "undecidable"]
 EXIT_CODES: dict[Verdict, int] = {"keep": 0, "iterate": 10, "discard": 11, "undecidable": 12}
-SCORES = ("valid_json", "label_accuracy", "n")
+SCORES = ("valid_json", "label_accuracy", "knowledge", "n")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def check_gates(
     tuned: Results, deployed: Results, comparison: Mapping[str, Any], gates: DecideConfig, parity: Mapping[str, Any]
 ) -> list[GateResult]:
     """Every gate, passed or not."""
-    primary, lost_by = gates.primary, answer_score(gates)
+    primary, lost = gates.primary, answer_score(gates.primary)
     same = parity["identical"] / parity["rows"] if parity["rows"] else 0.0
     found = [
         _at_least("minimum_gain", comparison["difference"]["estimate"], gates.minimum_gain),
@@ -86,14 +87,14 @@ def check_gates(
         _at_least("minimum_score, deployed", deployed[primary], gates.minimum_score),
         _at_least("minimum_valid_json, tuned", tuned["valid_json"], gates.minimum_valid_json),
         _at_least("minimum_valid_json, deployed", deployed["valid_json"], gates.minimum_valid_json),
-        _at_most("maximum_deployed_loss", tuned[lost_by] - deployed[lost_by], gates.maximum_deployed_loss),
+        _at_most("maximum_deployed_loss", tuned[lost] - deployed[lost], gates.maximum_deployed_loss),
         GateResult("token parity", same, 1.0, same == 1.0 and bool(parity["bos_ok"] and parity["stop_ok"])),
     ]  # fmt: skip
     both = comparison.get("both_valid")
     if both and both["items"]:
-        lost = -both["difference"]
-        passed = lost <= gates.maximum_label_regression + ROUNDING or both["p_value"] >= gates.alpha
-        found.append(GateResult("maximum_label_regression", lost, gates.maximum_label_regression, passed))
+        worse = -both["difference"]
+        passed = worse <= gates.maximum_label_regression + ROUNDING or both["p_value"] >= gates.alpha
+        found.append(GateResult("maximum_label_regression", worse, gates.maximum_label_regression, passed))
     return found
 
 
@@ -153,16 +154,20 @@ def describe(
     decision: Decision, baseline: Results, tuned: Results, rungs: Sequence[Results], comparison: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The document decision.json (docs/format.md)."""
-    shown = dict.fromkeys((*SCORES, comparison["metric"]))
+    metric = comparison["metric"]
     return {
         **asdict(decision),
-        "primary": comparison["metric"],
-        "baseline": {name: baseline[name] for name in shown},
-        "tuned": {name: tuned[name] for name in shown},
-        "deployed": {rung["rung"]: {name: rung[name] for name in shown} for rung in rungs},
+        "primary": metric,
+        "baseline": _scores(baseline, metric),
+        "tuned": _scores(tuned, metric),
+        "deployed": {rung["rung"]: _scores(rung, metric) for rung in rungs},
         "items": comparison["items"],
         **{name: comparison[name] for name in ("p_value", "difference", "wins", "losses", "ties")},
     }
+
+
+def _scores(result: Results, metric: str) -> dict[str, Any]:
+    return {name: result[name] for name in dict.fromkeys((*SCORES, metric)) if name in result}
 
 
 def _judge(

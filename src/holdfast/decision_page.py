@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from holdfast.core.measures import TITLES, main_scores
+
+PAGE_TITLES = {**TITLES, "label_accuracy": "label accuracy"}
+
 
 def render_page(
     name: str, document: Mapping[str, Any], tuned: Mapping[str, Any], deploy: str, proof: Mapping[str, Any] | None
@@ -36,8 +40,9 @@ def render_page(
 def _scores(document: Mapping[str, Any], deploy: str) -> str:
     lines = [("baseline", document["baseline"]), ("tuned", document["tuned"])]
     lines += [(f"{rung}{', deployed' if rung == deploy else ''}", got) for rung, got in document["deployed"].items()]
-    rows = [[who, _percent(got["valid_json"]), _percent(got["label_accuracy"]), str(got["n"])] for who, got in lines]
-    return _table(["model", "valid JSON", "label accuracy", "items"], rows)
+    names = main_scores(document["tuned"])
+    rows = [[who, *(_percent(got[name]) for name in names), str(got["n"])] for who, got in lines]
+    return _table(["model", *(PAGE_TITLES.get(name, name) for name in names), "items"], rows)
 
 
 def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.core.config import DecideConfig
+from holdfast.core.measures import answer_score, untrue_answers
 
 Results = Mapping[str, Any]  # results.json, or a rung of ladder.json
 ROUNDING = 1e-9  # 0.90 - 0.85 is a little more than 0.05
@@ -21,13 +22,15 @@ def next_changes(
 ) -> list[str]:
     """The next change to try, from the pattern of the failure; at least one sentence."""
     changes = []
-    valid, accuracy, score = tuned["valid_json"], tuned["label_accuracy"], answer_score(gates)
+    valid, accuracy, score = tuned["valid_json"], tuned["label_accuracy"], answer_score(gates.primary)
     if tuned["stopped"] < ENOUGH:
         changes.append(
             f"Only {percent(tuned['stopped'])} of the answers end by themselves. Next: check in the token audit of "
             "`prepare` that the end token is trained, and raise evaluate.max_new_tokens if long answers are right."
         )
-    if valid < max(ENOUGH, gates.minimum_valid_json):
+    if gates.primary == "knowledge":
+        changes += untrue_answers(tuned, max(ENOUGH, gates.minimum_score))
+    elif valid < max(ENOUGH, gates.minimum_valid_json):
         changes.append(f"Only {percent(valid)} of the answers are valid JSON. Next: more epochs (train.num_epochs).")
     elif collapse := _collapse(tuned["confusion"]):
         label, share, wanted = collapse
@@ -53,14 +56,9 @@ def next_changes(
     return changes or ["Next: add training rows like the items that were lost (06-evaluate/comparison.json)."]
 
 
-def answer_score(gates: DecideConfig) -> str:
-    """The score that says whether an answer is right: the primary one, or that of the labels when form decides."""
-    return "label_accuracy" if gates.primary == "valid_json" else gates.primary
-
-
 def _losing_rung(tuned: Results, rungs: Sequence[Results], gates: DecideConfig) -> str:
     """Name the first rung that loses more than it may: F16 means the merge, a later one the quantisation."""
-    score = answer_score(gates)
+    score = answer_score(gates.primary)
     limit = tuned[score] - gates.maximum_deployed_loss - ROUNDING
     at = next((i for i, rung in enumerate(rungs) if rung[score] < limit), None)
     if at is None:

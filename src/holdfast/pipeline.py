@@ -68,27 +68,28 @@ def _prepare_files(config: RunConfig) -> list[str]:
 
 
 PLANTED = ("audit.enabled", "audit.repeats", "audit.canaries", "audit.digits", "audit.seed")
-EXAMPLES = {"prepare": ("test.jsonl", "task.json"), BASE_MODEL: ()}
+EXAMPLES = {"prepare": ("test.jsonl", "task.json", "knowledge.json"), BASE_MODEL: ()}
 
 STAGES = (
     Stage("collect", 3, sources.run, ("collect", "redact"), {}, _source_files),
     Stage("prepare", 2, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
-          {"collect": ("examples.jsonl", "collect.json", "redaction.json"), BASE_MODEL: ()}, _prepare_files),
+          {"collect": ("examples.jsonl", "collect.json", "redaction.json", "knowledge.json"), BASE_MODEL: ()},
+          _prepare_files),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 2, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
     Stage("train", 2, train.run, ("train", "sequence_len", "seed"),
           {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
     Stage("evaluate", 2, evaluate.run_tuned, ("evaluate", "train", "decide", "audit"),
-          {**EXAMPLES, "prepare": ("test.jsonl", "task.json", "canaries.json"), "train": ("adapter/", "losses.json"),
-           "baseline": ("samples.jsonl", "general.jsonl")}),
+          {**EXAMPLES, "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json"),
+           "train": ("adapter/", "losses.json"), "baseline": ("samples.jsonl", "general.jsonl")}),
     Stage("export", 2, export.run, ("name", "export", "evaluate", "train", "verify"),
           {"prepare": ("train.jsonl", "valid.jsonl", "test.jsonl", "task.json"), "train": ("adapter/",),
            "evaluate": ("results.json",), BASE_MODEL: ()}),
     Stage("verify", 3, verify.run,
           ("name", "export", "verify", "evaluate", "train.adapter", "decide.primary", "decide.alpha",
            "decide.maximum_deployed_loss"),
-          {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json"), "train": ("adapter/",),
+          {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json", "knowledge.json"), "train": ("adapter/",),
            "export": ("",), "evaluate": ("samples.jsonl", "results.json")}),
     Stage("decide", 3, decide.run, ("decide", "verify", "evaluate.general_probe", "audit"),
           {"baseline": ("samples.jsonl", "results.json"),

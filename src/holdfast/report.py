@@ -1,16 +1,18 @@
 """What a run says to people: its story, its state, a comparison. Reads only the documents in the run folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.documents import read_json
 from holdfast.core.manifest import read_manifest
+from holdfast.core.measures import TITLES, main_scores
 from holdfast.core.records import read_jsonl
 from holdfast.core.rundir import STAGE_NAMES, RunDir
 
 SAMPLES_SHOWN = 3
 WIDTH = 100
+COLUMNS = (12, 13)  # widths of the columns of scores
 
 
 def summarize_run(folder: Path) -> dict[str, Any]:
@@ -44,16 +46,28 @@ def tell_story(folder: Path) -> str:
 def _table(decision: Mapping[str, Any]) -> list[str]:
     rows = [("baseline", decision["baseline"]), ("tuned", decision["tuned"])]
     rows += [(f"GGUF {quant}", result) for quant, result in decision["deployed"].items()]
-    lines = [f"{'':18}{'valid JSON':>12}{'right label':>13}{'items':>8}"]
-    lines += [
-        f"{name:18}{100 * r['valid_json']:>10.1f} %{100 * r['label_accuracy']:>11.1f} %{r['n']:>8}" for name, r in rows
-    ]
+    names = main_scores(decision["tuned"])
+    lines = [f"{'':18}{_titles(names)}{'items':>8}"]
+    lines += [f"{name:18}{_shares(names, r)}{r['n']:>8}" for name, r in rows]
     d = decision["difference"]
     lines.append(
         f"tuned - baseline: {100 * d['estimate']:+.1f} points (95 % interval {100 * d['low']:+.1f} to "
         f"{100 * d['high']:+.1f}), exact McNemar p = {decision['p_value']:.2g}"
     )
     return lines
+
+
+def _titles(names: Sequence[str]) -> str:
+    return "".join(f"{TITLES.get(name, name):>{width}}" for name, width in zip(names, _widths(names), strict=True))
+
+
+def _shares(names: Sequence[str], result: Mapping[str, Any]) -> str:
+    return "".join(f"{100 * result[name]:>{w - 2}.1f} %" for name, w in zip(names, _widths(names), strict=True))
+
+
+def _widths(names: Sequence[str]) -> list[int]:
+    more = [max(13, len(name) + 2) for name in names[len(COLUMNS) :]]
+    return [*COLUMNS[: len(names)], *more]
 
 
 def _learned(run_dir: RunDir) -> list[str]:
@@ -96,7 +110,8 @@ def _answers(run_dir: RunDir) -> list[str]:
     rows = {name: {row["id"]: row for _, row in read_jsonl(path)} for name, path in files.items()}
     lines = ["three answers, side by side"]
     for item in _choose(list(rows["tuned"].values())):
-        lines.append(f"  ticket    {_short(item['prompt_text'].split(chr(10))[-1])}")
+        asked = item["prompt_text"] if "problems" in item else item["prompt_text"].split("\n")[-1]
+        lines.append(f"  {'asked ' if 'problems' in item else 'ticket'}    {_short(asked)}")
         lines.append(f"  expected  {_short(item['expected'])}")
         lines += [f"  {name:9} {_short(rows[name][item['id']]['output']) or '(nothing)'}" for name in rows]
         lines.append("")
@@ -125,8 +140,16 @@ def _where(run_dir: RunDir, decision: Mapping[str, Any]) -> list[str]:
         f"evidence       {run_dir.stage('decide').path / 'decision.md'}",
     ]
     after = f"holdfast serve {run_dir.path}" if decision["verdict"] == "keep" else f"read {lines[-1].split()[-1]}"
-    ask = f'holdfast ask {run_dir.path} "Nobody can log in since noon."' if decision["verdict"] == "keep" else ""
+    question = "Nobody can log in since noon." if "knowledge" not in decision["tuned"] else _question(run_dir)
+    ask = f'holdfast ask {run_dir.path} "{question}"' if decision["verdict"] == "keep" else ""
     return lines + [f"next           {after}"] + ([f"               {ask}"] if ask else [])
+
+
+def _question(run_dir: RunDir) -> str:
+    """A test question that fits on a command line."""
+    rows = read_jsonl(run_dir.stage("evaluate").path / "samples.jsonl")
+    asked = [row["prompt_text"] for _, row in rows if not set(row["prompt_text"]) & set('"\n$`')]
+    return min(asked, key=len, default="…")
 
 
 def render_status(document: Mapping[str, Any]) -> str:
@@ -142,13 +165,11 @@ def render_comparison(document: Mapping[str, Any]) -> str:
     """`holdfast eval` as text."""
     comparison = document["comparison"]
     d = comparison["difference"]
-    lines = [f"{'':12}{'valid JSON':>12}{'right label':>13}{'stopped':>10}{'items':>8}"]
+    names = main_scores(document["tuned"])
+    lines = [f"{'':12}{_titles(names)}{'stopped':>10}{'items':>8}"]
     for name in ("baseline", "tuned"):
         r = document[name]
-        lines.append(
-            f"{name:12}{100 * r['valid_json']:>10.1f} %{100 * r['label_accuracy']:>11.1f} %"
-            f"{100 * r['stopped']:>8.1f} %{r['n']:>8}"
-        )
+        lines.append(f"{name:12}{_shares(names, r)}{100 * r['stopped']:>8.1f} %{r['n']:>8}")
     lines.append(
         f"difference {100 * d['estimate']:+.1f} points ({100 * d['low']:+.1f} to {100 * d['high']:+.1f}), "
         f"{comparison['wins']} won, {comparison['losses']} lost, p = {comparison['p_value']:.2g}; "

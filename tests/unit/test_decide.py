@@ -289,3 +289,27 @@ def test_a_score_of_the_contract_may_decide() -> None:
         decide(before, after, line | {"close": 0.9}, {**BETTER, "metric": "close"}, gates, parity=PARITY).verdict
         == "keep"
     )
+
+
+def test_a_run_with_a_knowledge_base_is_decided_by_it() -> None:
+    gates = DecideConfig(primary="knowledge", minimum_gain=0.3, minimum_score=0.7)
+    tuned = {**results(0.1), "knowledge": 0.9, "problems": {"places": 12}, "confusion": {}}
+    deployed = {**rung("Q8_0", 0.0), "knowledge": 0.88}
+    baseline = {**results(0.0), "knowledge": 0.0, "problems": {"sections": 120}, "confusion": {}}
+    better = compared(0.9, 0.84, 0.95, 1e-20, metric="knowledge")
+    decision = decide(baseline, tuned, deployed, better, gates, parity=PARITY, rungs=[deployed])
+    assert decision.verdict == "keep"
+    assert decision.reasons[0].startswith("knowledge went from 0.0 % to 90.0 %")
+
+
+def test_weak_knowledge_names_what_is_wrong_most_often() -> None:
+    gates = DecideConfig(primary="knowledge", minimum_gain=0.3, minimum_score=0.7)
+    tuned = {**results(0.1), "knowledge": 0.5, "problems": {"figures": 3, "places": 60}, "confusion": {}}
+    deployed = {**rung("Q8_0", 0.0), "knowledge": 0.4}
+    baseline = {**results(0.0), "knowledge": 0.0, "confusion": {}}
+    better = compared(0.5, 0.4, 0.6, 1e-9, metric="knowledge")
+    decision = decide(baseline, tuned, deployed, better, gates, parity=PARITY, rungs=[deployed])
+    assert decision.verdict == "iterate"
+    text = " ".join(decision.reasons)
+    assert "most often wrong: places (60 items), figures (3 items)" in text
+    assert "Q8_0 (40.0 %)" in text

@@ -15,7 +15,7 @@ A spaCy pipeline that finds people (PERSON), organisations (ORG) and places (LOC
 runbooks, chat. It was trained from scratch on text that `tools/ner` makes; no real person's data was used.
 
     python tools/ner/train.py          # makes this folder again: {seconds} s ({cpu_seconds} s of processor time)
-    python bench/ner.py                # speed and F1, one JSON line
+    python bench/ner.py               # speed and F1, one JSON line
 
 **It misses names, and it masks words that are none.** The line to read is "hand-written, test". For names that
 must never get out, add them to the operator's own list; the pipeline is a net under that list, not a promise.
@@ -38,13 +38,16 @@ By type, F1 ({main}: precision / recall / F1):
   trained on. Choices were made by the development file; the test file was only measured. Their author also wrote the
   templates, so they are no substitute for your own tickets.
 - The user messages of `examples/triage` hold hardly a name (some cities, no people). On their {words:,} words it set
-  {masks} masks: **{rate} per 1,000 words**, cities included. The most frequent: {samples}.
+  {masks} masks: **{rate} per 1,000 words**, cities included.
+  The most frequent: {samples}.
 
 ## Data
 
 {sentences:,} sentences, seed {seed}: templates, and entity slots spliced into docstrings of the standard library of
 Python {python} and into the corpus of `tools/pebble`; a quarter of them spoilt (lower case, upper case, accents lost,
-log heads, typing errors). Names: Faker {faker} ({train}), {coined:.0%} of the words coined letter by letter,
+log heads, typing errors). Names: Faker {faker}
+({train}),
+{coined:.0%} of the words coined letter by letter,
 organisations composed, places and well-known organisations from own lists. Without a label: products, hosts, alerts,
 headings, commands, code, placeholders.
 
@@ -54,7 +57,8 @@ addresses and teams are not names. Latin letters only; sentences are mostly Engl
 ## Network
 
 spaCy {spacy}, language `xx`, own tokenizer (spaces and marks). Hashed embeddings of {attributes} with {rows} rows,
-width {width}, {depth} convolutions, transition-based tagger. {known} {parameters}
+width {width}, {depth} convolutions, transition-based tagger.
+{known}{parameters}
 
 ## Licence
 
@@ -99,7 +103,7 @@ def render(record: dict[str, Any], held_templates: int) -> str:
         train=", ".join(sorted(set(TRAIN_LOCALES))), coined=recipe["coined"], spacy=record["versions"]["spacy"],
         attributes=", ".join(shape["attributes"]), rows=", ".join(map(str, shape["rows"])), width=shape["width"],
         depth=shape["depth"],
-        known=f"{known:,} known spellings share embeddings by class (`lexeme_norm`)." if known else "",
+        known=f"{known:,} known spellings share embeddings by class (`lexeme_norm`). " if known else "",
         parameters=f"{record['bytes'] / 2**20:.2f} MiB.",
         tail=", and hashes of their words are in the table of known spellings" if known else "",
-    ).replace("  ", " ").replace("\n python", "\n    python")  # fmt: skip
+    )  # fmt: skip

@@ -23,7 +23,6 @@ class Shape:
     pieces: int = 2
     hidden: int = 32
     characters: int = 0
-    prefix: int = 1
 
 
 def tokenizer(nlp: Language) -> Tokenizer:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from holdfast.core.knowledge_config import KnowledgeSource, PrologSource
 from holdfast.core.section import Section
 from holdfast.core.template import check_names
 
@@ -116,6 +117,10 @@ class Source(Section):
     """For `format: runbooks`."""
     prometheus: PrometheusOptions = PrometheusOptions()
     """For `format: prometheus_rules`."""
+    knowledge: KnowledgeSource = KnowledgeSource()
+    """How rows are made of a knowledge base (formats `prolog` and `knowledge`)."""
+    prolog: PrologSource = PrologSource()
+    """How a Prolog knowledge base is asked (format `prolog`)."""
 
     @model_validator(mode="after")
     def _tickets_need_columns(self) -> "Source":

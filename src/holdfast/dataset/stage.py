@@ -16,6 +16,7 @@ from typing import Any
 from holdfast.core.context import StageContext
 from holdfast.core.documents import read_json
 from holdfast.core.errors import ContractError, HoldfastError
+from holdfast.core.knowledge import KNOWLEDGE_FILE
 from holdfast.core.records import SPLITS, Split, iter_examples
 from holdfast.dataset.audit import Tally, check_rows, describe_lengths, join, refuse_long
 from holdfast.dataset.contract import DatasetContract, describe_task, read_contract
@@ -144,6 +145,9 @@ def _write_documents(
     with context.out.writing("split.lock") as temporary:
         write_lock(temporary, scanned.table.rows["id"][kept], divided.splits[kept])
     context.out.write_json("task.json", describe_task(contract, config.name, scanned.table.system_prompts))
+    facts = context.inputs["collect"] / KNOWLEDGE_FILE
+    if facts.is_file():
+        context.out.write_text(KNOWLEDGE_FILE, facts.read_text(encoding="utf-8"))
     lengths = {split: describe_lengths(fitted[split].tally) for split in ("train", "valid")}
     prompt = {"test_prompt_max": fitted["test"].tally.prompt_max, "sequence_len": config.sequence_len}
     context.out.write_json("lengths.json", {**lengths, **prompt})

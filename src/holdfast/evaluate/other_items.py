@@ -36,7 +36,7 @@ def measure_other_items(
     Raises ContractError when an item's reference cannot be scored.
     """
     metric = primary or config.decide.primary
-    check_items(task, items)
+    check_items(task, items, metric)
     check_primary(task, items, metric)
     base = models.find_base_model(config.base_model)
     precision = quantization_of(config)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from holdfast.core.errors import ConfigError, ContractError
 from holdfast.core.records import Example
 from holdfast.evaluate.checks import Given, check_references, keeps_schema, score_checks
+from holdfast.evaluate.knowledge_scorer import asked_of, problems_of
 from holdfast.evaluate.tasks import Task, bare_label, normalise, parse_object, reference_label
 
 INVALID = "invalid"  # the column of the confusion table for answers that have no label
@@ -20,7 +21,8 @@ CONFIDENCE = 0.95
 
 
 class Answer(NamedTuple):
-    """One answer beside what was asked. `fields` is the answer as valid JSON of the task, None when it is not."""
+    """One answer beside what was asked. `fields` is the answer as valid JSON of the task, None when it is not;
+    `problems` is where it is untrue to the knowledge base, None when there is none to check against."""
 
     task: Task
     example: Example
@@ -29,6 +31,7 @@ class Answer(NamedTuple):
     fields: Mapping[str, Any] | None
     label: str | None
     expected_label: str | None
+    problems: list[str] | None = None
 
 
 def valid_json(answer: Answer) -> int:
@@ -55,16 +58,28 @@ def stopped(answer: Answer) -> int:
     return int(answer.stopped)
 
 
+def knowledge(answer: Answer) -> int:
+    """1 when nothing in the answer is untrue to the knowledge base; 0 also for an item that it cannot check."""
+    return int(answer.problems == [])
+
+
 SCORERS: dict[str, Callable[[Answer], int]] = {
     "valid_json": valid_json,
     "label_accuracy": label_accuracy,
     "stopped": stopped,
+    "knowledge": knowledge,
 }
+NEEDS_FACTS = "knowledge"  # scored only in runs with a knowledge base
+
+
+def scorers_for(task: Task) -> dict[str, Callable[[Answer], int]]:
+    """The scorers of SCORERS that a task's answers get."""
+    return {name: scorer for name, scorer in SCORERS.items() if name != NEEDS_FACTS or task.knowledge is not None}
 
 
 def task_scores(task: Task) -> tuple[str, ...]:
     """Names of the scores that a task's answers get."""
-    return (*SCORERS, *(scorer.score for scorer in task.scorers))
+    return (*scorers_for(task), *(scorer.score for scorer in task.scorers))
 
 
 def check_primary(task: Task, examples: Sequence[Example], primary: str) -> None:
@@ -88,14 +103,17 @@ def score_sample(task: Task, example: Example, output: str, stopped: bool, token
     """
     fields = _valid_fields(task, output)
     label = _label(task, fields, output)
-    answer = Answer(task, example, output, stopped, fields, label, reference_label(task, example))
+    problems = _problems(task, example, output)
+    answer = Answer(task, example, output, stopped, fields, label, reference_label(task, example), problems)
     given = Given(output, example.answer, tokens, example.tags, task.answer_schema)
-    return {
+    row = {
         "id": example.id, "source": example.source, "tags": dict(example.tags), "prompt_text": example.prompt_text,
         "expected": example.answer, "output": output,
-        "scores": {name: scorer(answer) for name, scorer in SCORERS.items()} | score_checks(task.scorers, given),
+        "scores": {name: scorer(answer) for name, scorer in scorers_for(task).items()}
+        | score_checks(task.scorers, given),
         "label": answer.label, "expected_label": answer.expected_label, "tokens": tokens,
     }  # fmt: skip
+    return row if problems is None else {**row, "problems": problems}
 
 
 def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -104,11 +122,12 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     `<score>`: share of items with 1; `intervals`: its 95 % Wilson interval [low, high]; `confusion`: expected label →
     given label → items, where "invalid" stands for no label (empty for tasks without labels); `by_tag`: tag → value →
     {n, valid_json, label_accuracy, interval of label_accuracy} for tags with fewer than 12 values; `mean_tokens` an
-    answer. Raises ContractError when there are no rows.
+    answer. With a knowledge base also `problems`: check → items that break it. Raises ContractError for no rows.
     """
     if not rows:
         raise ContractError("there are 0 answers to summarise; at least 1 is needed", hint="check the test file")
     counts = {name: sum(row["scores"][name] for row in rows) for name in rows[0]["scores"]}
+    broken = Counter(check for row in rows for check in {text.split(":")[0] for text in row.get("problems", ())})
     return {
         **{name: count / len(rows) for name, count in counts.items()},
         "n": len(rows),
@@ -116,6 +135,7 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "confusion": _confusion(rows),
         "by_tag": _by_tag(rows),
         "mean_tokens": fmean(row["tokens"] for row in rows),
+        **({"problems": dict(sorted(broken.items()))} if NEEDS_FACTS in counts else {}),
     }
 
 
@@ -127,6 +147,15 @@ def wilson_interval(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[
     half = z / (1 + correction) * (share * (1 - share) / n + correction / (4 * n)) ** 0.5
     # At 0 and n hits the bounds are exactly 0 and 1; rounding would miss them.
     return (0.0 if hits == 0 else max(0.0, centre - half), 1.0 if hits == n else min(1.0, centre + half))
+
+
+def _problems(task: Task, example: Example, output: str) -> list[str] | None:
+    if task.knowledge is None:
+        return None
+    asked = asked_of(example.tags, task.knowledge)
+    if asked is None:
+        return ["item: its tags do not say what the knowledge base is asked"]
+    return problems_of(output, asked, example.prompt_text, example.answer, task.knowledge)
 
 
 def _valid_fields(task: Task, output: str) -> dict[str, Any] | None:
@@ -175,9 +204,11 @@ def _by_tag(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, 
 
 def _slice(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     hits = sum(row["scores"]["label_accuracy"] for row in rows)
+    known = [row["scores"][NEEDS_FACTS] for row in rows if NEEDS_FACTS in row["scores"]]
     return {
         "n": len(rows),
         "valid_json": sum(row["scores"]["valid_json"] for row in rows) / len(rows),
         "label_accuracy": hits / len(rows),
         "interval": wilson_interval(hits, len(rows)),
+        **({NEEDS_FACTS: sum(known) / len(rows)} if known else {}),
     }

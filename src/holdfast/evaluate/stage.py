@@ -8,6 +8,7 @@ from typing import Any, Literal
 from holdfast.core.canaries import CANARIES_FILE
 from holdfast.core.config import RunConfig
 from holdfast.core.context import StageContext
+from holdfast.core.measures import shown_scores
 from holdfast.core.records import read_examples, read_jsonl
 from holdfast.evaluate import forgetting
 from holdfast.evaluate.compare import Comparison, compare_samples, list_items
@@ -101,7 +102,7 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     config, console = context.config, context.console
     task = read_task(context.inputs["prepare"] / "task.json")
     examples = read_examples(context.inputs["prepare"] / "test.jsonl")
-    check_items(task, examples)
+    check_items(task, examples, config.decide.primary)
     check_primary(task, examples, config.decide.primary)
     folder = models.find_base_model(config.base_model)
     clock = time.monotonic()
@@ -120,6 +121,6 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     if general:
         rows_of_general = forgetting.score_general(general, [reply.text for reply in others])
         context.out.write_jsonl(GENERAL, rows_of_general)
-    shares = ", ".join(f"{name} {results[name]:.3f}" for name in results["intervals"])
+    shares = ", ".join(f"{name} {results[name]:.3f}" for name in shown_scores(results))
     console.say(f"  {len(rows)} items in {seconds:.1f} s: {shares}")
     return rows

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from holdfast.core.errors import ContractError, IntegrityError
+from holdfast.core.knowledge import Knowledge, read_knowledge
 from holdfast.core.records import Example
 from holdfast.core.scorer_config import ScorerConfig
 
@@ -20,7 +21,7 @@ class Task(BaseModel):
     """The contract's side of an answer. An answer is asked to be JSON when any field or a schema is named.
 
     `label_field` is the field that holds the label; without it a task with `labels` wants the bare label as text, and
-    a task with neither wants the reference text itself.
+    a task with neither wants the reference text itself. `knowledge` holds the facts of `knowledge.json` beside it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -32,6 +33,7 @@ class Task(BaseModel):
     required_fields: tuple[str, ...] = ()
     answer_schema: dict[str, Any] | None = Field(default=None, alias="schema")
     scorers: tuple[ScorerConfig, ...] = ()
+    knowledge: Knowledge | None = Field(default=None, exclude=True)
 
     @cached_property
     def fields(self) -> frozenset[str]:
@@ -52,10 +54,11 @@ class Task(BaseModel):
 
 
 def read_task(path: Path) -> Task:
-    """Read `task.json`. Raises IntegrityError when it is missing or not what `prepare` writes."""
+    """Read `task.json`, and `knowledge.json` where there is one. Raises IntegrityError when it is missing or not what
+    `prepare` writes."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return Task.model_validate(document)
+        return Task.model_validate(document).model_copy(update={"knowledge": read_knowledge(path.parent)})
     except FileNotFoundError:
         raise IntegrityError(f"there is no file {path}", hint="holdfast prepare -c FILE writes it") from None
     except (UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
@@ -105,8 +108,9 @@ def reference_label(task: Task, example: Example) -> str | None:
     )
 
 
-def check_items(task: Task, examples: Sequence[Example]) -> None:
-    """Check, before any model is loaded, that every item can be scored: some items, no duplicate, a label in each.
+def check_items(task: Task, examples: Sequence[Example], primary: str = "") -> None:
+    """Check, before any model is loaded, that every item can be scored: some items, no duplicate, a label in each; to
+    decide by `knowledge`, a reference that is itself true to the knowledge base.
 
     Raises ContractError with all problems.
     """
@@ -122,6 +126,8 @@ def check_items(task: Task, examples: Sequence[Example]) -> None:
             reference_label(task, example)
         except ContractError as error:
             problems.append(error.message)
+        if primary == "knowledge":
+            problems += knowledge_defects(task, example)
     if problems:
         left = f"\n  … and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
         raise ContractError(
@@ -129,6 +135,19 @@ def check_items(task: Task, examples: Sequence[Example]) -> None:
             + "\n  ".join(problems[:SHOWN_PROBLEMS]) + left,
             hint="correct the rows, then repeat the command",
         )  # fmt: skip
+
+
+def knowledge_defects(task: Task, example: Example) -> list[str]:
+    """Why an item cannot be scored by the knowledge base: no facts, tags that say nothing, or an untrue reference."""
+    from holdfast.evaluate.knowledge_scorer import asked_of, problems_of
+
+    if task.knowledge is None:
+        return [f"{example.source}: there is no knowledge base to check the answer against (decide.primary: knowledge)"]
+    asked = asked_of(example.tags, task.knowledge)
+    if asked is None:
+        return [f"{example.source}: its tags kind, condition and node do not say what the knowledge base is asked"]
+    wrong = problems_of(example.answer, asked, example.prompt_text, example.answer, task.knowledge)
+    return [f"{example.source}: the reference answer is not true to the knowledge base: {why}" for why in wrong]
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from holdfast.core.config import RunConfig
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError, StageError
+from holdfast.core.measures import shown_scores
 from holdfast.core.records import Example, read_examples
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def check_context(config: RunConfig, prompts: Sequence[int]) -> None:
 
 def describe(line: dict[str, Any]) -> str:
     """One line for people: a rung's scores, divergence, size and speed."""
-    scores = ", ".join(f"{name} {line[name]:.3f}" for name in line["intervals"])
+    scores = ", ".join(f"{name} {line[name]:.3f}" for name in shown_scores(line) if isinstance(line.get(name), float))
     speed = f", {line['tokens_per_second']} tokens/s" if "tokens_per_second" in line else ""
     kl = f", KL {line['kl_to_above']['mean']:.2g} to {line['above']}" if "above" in line else ""
     return f"{line['rung']}: {scores}{kl}, {line['size_bytes'] / 2**20:.1f} MiB{speed}"

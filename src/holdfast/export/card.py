@@ -12,7 +12,12 @@ import yaml
 from holdfast.core.config import RunConfig
 from holdfast.export.serving import command_lines, file_to_deploy, settings_text
 
-SCORES = {"label_accuracy": "label accuracy", "valid_json": "valid JSON", "stopped": "ended by itself"}
+SCORES = {
+    "knowledge": "true to the knowledge base",
+    "label_accuracy": "label accuracy",
+    "valid_json": "valid JSON",
+    "stopped": "ended by itself",
+}
 
 
 class CardFacts(NamedTuple):

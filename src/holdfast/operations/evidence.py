@@ -34,7 +34,8 @@ def rescore(
     task = read_task(folders["prepare"] / "task.json")
     if contract is not None:
         described = describe_task(read_contract(contract), config.name, ())
-        task = Task.model_validate({**described, "system_prompt": task.system_prompt})
+        kept = {"knowledge": task.knowledge}
+        task = Task.model_validate({**described, "system_prompt": task.system_prompt}).model_copy(update=kept)
     documents = rescore_run(config, folders, task)
     if out is not None:
         _write(out, documents)

@@ -112,6 +112,16 @@ class Redactor:
         self.by_source.setdefault(source_file(example), Counter()).update(counts)
         return msgspec.structs.replace(example, **changes)
 
+    def mask_document(self, document: Any) -> Any:
+        """A JSON document with every text in it masked, names of keys too: the same placeholders as in the rows."""
+        if isinstance(document, str):
+            return self.mask(document)
+        if isinstance(document, dict):
+            return {self.mask(name): self.mask_document(value) for name, value in document.items()}
+        if isinstance(document, list):
+            return [self.mask_document(value) for value in document]
+        return document
+
     def _mask_message(self, message: Message, counts: Counter[str]) -> Message:
         masked = self.mask(message.content, counts)
         return message if masked == message.content else Message(role=message.role, content=masked)

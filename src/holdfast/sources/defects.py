@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from holdfast.core.errors import ContractError
+from holdfast.core.knowledge import Knowledge
 
 SHOWN = 50
 KEPT = 1000
@@ -58,6 +59,8 @@ class FileReport:
     """Rows in which a key with a list, an object or null was left out, by key."""
     notes: list[str] = field(default_factory=list)
     """What else the user should know, for example alerts without a runbook."""
+    facts: Knowledge | None = None
+    """What a knowledge base says, for the scorers."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from holdfast.core.errors import ContractError, UsageError
 from holdfast.core.records import Example
 from holdfast.core.source_config import Format, Source
-from holdfast.sources import detect, prometheus, runbooks
+from holdfast.sources import detect, knowledge, prometheus, runbooks
 from holdfast.sources.conversation import Split, build_example
 from holdfast.sources.conversation import check_turns as check_turns
 from holdfast.sources.defects import Defect, FileReport, FirstDefects, Problem, SourceReport, Turns
@@ -44,6 +44,8 @@ READERS: dict[str, Callable[[dict[str, Any]], Turns]] = {
 TREES: dict[str, Callable[[Source, Sequence[tuple[Path, str]], FileReport], Result]] = {
     "runbooks": runbooks.read_runbooks,
     "prometheus_rules": prometheus.read_rules,
+    "knowledge": knowledge.read_facts,
+    "prolog": knowledge.read_facts,
 }
 
 
@@ -76,7 +78,9 @@ def read_source(source: Source, name: str, report: SourceReport | None = None, n
                 continue
             yield from _read_rows(path, file_name, source, report)
         return
-    account = FileReport(name, form, source.format == "auto", "told from the names and contents of its files")
+    detected = source.format == "auto"
+    reason = "told from the names and contents of its files" if detected else "as configured"
+    account = FileReport(name, form, detected, reason)
     report.files.append(account)
     broken = ""
     for item in TREES[form](source, named, account):

@@ -10,6 +10,7 @@ from msgspec import structs
 from holdfast.core.config import Source
 from holdfast.core.console import Bar
 from holdfast.core.context import StageContext
+from holdfast.core.knowledge import KNOWLEDGE_FILE, merge_knowledge
 from holdfast.core.records import Example, Message, examples_bytes
 from holdfast.sources.defects import Defect, FileReport, FirstDefects, SourceReport, defects_error, describe_files
 from holdfast.sources.files import display_names, find_files
@@ -21,7 +22,9 @@ CHUNK = 1000
 
 
 def run(context: StageContext) -> None:
-    """Write `examples.jsonl` and `collect.json`. Raises ContractError with the defects of all sources at once.
+    """Write `examples.jsonl`, `collect.json` and what knowledge bases say, `knowledge.json`.
+
+    Raises ContractError with the defects of all sources at once.
 
     Memory does not grow with the rows: they are written in chunks to a file that gets its name only when all are sound.
     """
@@ -49,6 +52,9 @@ def run(context: StageContext) -> None:
     entries = [
         _entry(source, file) for source, report in zip(config.sources, reports, strict=True) for file in report.files
     ]
+    facts = [(file.name, file.facts) for report in reports for file in report.files if file.facts is not None]
+    if merged := merge_knowledge(facts):
+        context.out.write_json(KNOWLEDGE_FILE, redactor.mask_document(merged.model_dump(mode="json")))
     context.out.write_json("redaction.json", redactor.report())
     context.console.say(f"  {redactor.describe()}")
     masked = {"rows_changed": redactor.changed, "masked": sum(redactor.by_type.values())}

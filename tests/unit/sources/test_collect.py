@@ -9,7 +9,8 @@ import pytest
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
-from holdfast.core.errors import ContractError
+from holdfast.core.errors import ContractError, UsageError
+from holdfast.core.knowledge import read_knowledge
 from holdfast.core.records import Example, read_examples
 from holdfast.core.rundir import RunDir
 from holdfast.sources.stage import display_names, run
@@ -109,3 +110,31 @@ def test_sources_of_several_kinds_become_one_list(tmp_path: Path) -> None:
     assert (document["rows"], [entry["format"] for entry in document["sources"]]) == (
         4, ["instruction", "messages", "runbooks"],
     )  # fmt: skip
+
+
+ANALYST = Path(__file__).parents[3] / "examples" / "analyst"
+
+
+def test_the_facts_of_a_knowledge_base_are_written_beside_its_rows(tmp_path: Path) -> None:
+    sources = [{"path": str(ANALYST / "knowledge"), "format": "prolog", "split": "train"},
+               {"path": str(ANALYST / "knowledge.yaml"), "format": "knowledge", "split": "test",
+                "knowledge": {"sample_nodes": 1, "topology": []}}]  # fmt: skip
+    examples = collect(tmp_path, sources, "shared")
+    assert [sum(e.split == split for e in examples) for split in ("train", "test")] == [21, 6]
+    assert {e.messages[0].content for e in examples} == {"shared"}
+    facts = read_knowledge(tmp_path / "run" / "01-collect")
+    assert facts is not None
+    assert len(facts.conditions) == 6
+
+
+def test_without_a_knowledge_base_there_are_no_facts(tmp_path: Path) -> None:
+    collect(tmp_path, [{"path": write(tmp_path / "a.jsonl", CHAT)}])
+    assert read_knowledge(tmp_path / "run" / "01-collect") is None
+
+
+def test_without_swipl_collect_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError) as caught:
+        collect(tmp_path, [{"path": str(ANALYST / "knowledge"), "format": "prolog"}])
+    assert "apt-get install swi-prolog-nox" in caught.value.hint
+    assert not (tmp_path / "run" / "01-collect" / "examples.jsonl").exists()

@@ -17,7 +17,7 @@ TOOL, TRIAGE = ROOT / "tools" / "pebble", ROOT / "examples" / "triage"
 COUNT, HELD_OUT, NEAR = 20_000, 0.1, 0.5
 SENTENCE = "classify the support ticket priority and return strict json"
 LEVELS = [re.compile(rf"\b{word}\b") for word in ("critical", "high", "medium", "low")]
-SPLITS = ("train.jsonl", "train_chat.jsonl", "valid.jsonl", "test.jsonl")
+SPLITS = ("train.jsonl", "train_chat.jsonl", "train_long.jsonl", "valid.jsonl", "test.jsonl")
 
 
 class Tool(NamedTuple):

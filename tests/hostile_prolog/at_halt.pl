@@ -1,0 +1,3 @@
+% refused: directive
+:- at_halt(shell('touch CANARY')).
+known_node(a).

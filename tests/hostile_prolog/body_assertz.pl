@@ -1,0 +1,2 @@
+% refused: goal
+known_node(a) :- assertz(known_node(b)).

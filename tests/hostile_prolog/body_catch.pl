@@ -1,0 +1,2 @@
+% refused: goal
+known_node(a) :- catch(fail, _, shell('touch CANARY')).

@@ -1,0 +1,2 @@
+% refused: goal
+known_node(a) :- clause(sandbox:safe_goal(_), _).

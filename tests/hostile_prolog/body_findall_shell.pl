@@ -1,0 +1,2 @@
+% refused: goal
+known_node(X) :- findall(Y, (shell('touch CANARY'), Y = a), [X|_]).

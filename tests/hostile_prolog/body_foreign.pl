@@ -1,0 +1,2 @@
+% refused: goal
+known_node(a) :- use_foreign_library('/tmp/evil.so').

@@ -1,0 +1,2 @@
+% refused: goal
+known_node(X) :- format(atom(X), '~@', [shell('touch CANARY')]).

@@ -1,0 +1,2 @@
+% refused: goal
+known_node(a) :- format(user_error, 'CANARY', []).

@@ -1,0 +1,2 @@
+% refused: goal
+known_node(a) :- maplist(shell, ['touch CANARY']).

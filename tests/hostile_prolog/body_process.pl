@@ -1,0 +1,2 @@
+% refused: goal
+known_node(a) :- process_create(path(touch), ['CANARY'], []).

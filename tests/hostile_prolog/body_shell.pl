@@ -1,0 +1,2 @@
+% refused: goal
+known_node(X) :- shell('touch CANARY'), X = a.

@@ -1,0 +1,2 @@
+% refused: goal
+known_node(X) :- system:shell('touch CANARY'), X = a.

@@ -1,0 +1,2 @@
+% refused: goal
+known_node(a) :- thread_create(shell('touch CANARY'), _).

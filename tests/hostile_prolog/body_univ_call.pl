@@ -1,0 +1,2 @@
+% refused: goal
+known_node(X) :- G =.. [shell, 'touch CANARY'], call(G), X = a.

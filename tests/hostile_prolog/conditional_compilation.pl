@@ -1,0 +1,4 @@
+% refused: directive
+:- if(shell('touch CANARY')).
+known_node(a).
+:- endif.

@@ -1,0 +1,3 @@
+% refused: directive
+:- dynamic(shell('touch CANARY')), shell('touch CANARY').
+known_node(a).

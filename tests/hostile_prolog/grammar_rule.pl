@@ -1,0 +1,3 @@
+% refused: grammar
+known_node(a) --> { shell('touch CANARY') }.
+known_node(a).

@@ -1,0 +1,4 @@
+% refused: head
+term_expansion(foo, bar) :- shell('touch CANARY').
+known_node(a).
+foo.

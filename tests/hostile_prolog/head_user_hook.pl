@@ -1,0 +1,3 @@
+% refused: head
+user:portray(_) :- shell('touch CANARY').
+known_node(a).

@@ -1,0 +1,3 @@
+% refused: directive
+:- include('/etc/passwd').
+known_node(a).

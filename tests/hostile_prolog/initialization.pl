@@ -1,0 +1,3 @@
+% refused: directive
+known_node(a).
+:- initialization(shell('touch CANARY')).

@@ -1,0 +1,4 @@
+% refused: directive
+:- initialization(main, main).
+main :- true.
+known_node(a).

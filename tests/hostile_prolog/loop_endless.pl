@@ -1,0 +1,2 @@
+% refused: asked
+known_node(X) :- known_node(X).

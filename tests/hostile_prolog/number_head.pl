@@ -1,0 +1,4 @@
+% refused: head
+42.
+"text".
+known_node(a).

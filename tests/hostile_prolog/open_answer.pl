@@ -1,0 +1,2 @@
+% refused: asked
+known_node(_).

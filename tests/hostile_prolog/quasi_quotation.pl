@@ -1,0 +1,2 @@
+% refused: quasi_quotation
+known_node({|html||<b>touch CANARY</b>|}).

@@ -1,0 +1,2 @@
+% refused: rule
+known_node(X), shell('touch CANARY') => X = a.

@@ -1,0 +1,3 @@
+% refused: directive
+:- table known_node/1.
+known_node(a).

@@ -1,0 +1,3 @@
+% refused: syntax
+known_node(a).
+/* :- shell('touch CANARY').

@@ -1,0 +1,2 @@
+% refused: syntax
+known_node('a).

@@ -1,0 +1,2 @@
+% refused: goal
+known_node(a) :- lists:append(X, X, [shell]).

@@ -1,0 +1,3 @@
+% refused: directive
+:- use_module(library(process)).
+known_node(a).

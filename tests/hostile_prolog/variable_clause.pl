@@ -1,0 +1,3 @@
+% refused: clause
+known_node(a).
+X.
