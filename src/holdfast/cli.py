@@ -166,15 +166,45 @@ def plan(
 @app.command("eval")
 def evaluate_other(
     run_folder: Run,
-    data: Annotated[Path, typer.Option("--data", help="JSONL: messages, or instruction/input/expected.")],
+    data: Annotated[Path, typer.Option("--data", help="Rows, or a task file (YAML), also lm_eval's.")],
     runtime: Annotated[str, typer.Option("--runtime", help="transformers or gguf.")] = "transformers",
     quant: Quant = None,
+    samples_out: Annotated[Path | None, typer.Option("--samples-out", help="Samples as lm_eval lays them out.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Baseline and tuned model on another file of items."""
+    """Baseline and tuned model on another file of items, or on a task file."""
     from holdfast.operations.runs import evaluate_other_items as operation
 
-    _finish(lambda console: operation(run_folder, data, console, runtime=runtime, quant=quant), as_json)
+    _finish(
+        lambda console: operation(run_folder, data, console, runtime=runtime, quant=quant, samples_out=samples_out),
+        as_json,
+    )
+
+
+@app.command()
+def rescore(
+    run_folder: Run,
+    contract: Annotated[Path | None, typer.Option("--contract", help="Another contract. Default: the run's.")] = None,
+    primary: Annotated[str | None, typer.Option("--primary", help="Decide by this score.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A new folder for the new samples and results.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score the stored answers again, without asking a model. The exit code is the verdict's."""
+    from holdfast.operations.evidence import rescore as operation
+
+    _finish(lambda console: operation(run_folder, contract, primary, out, console), as_json)
+
+
+@app.command("export-eval")
+def export_eval(
+    run_folder: Run,
+    to: Annotated[Path, typer.Option("--to", help="A new folder.")],
+    as_json: Json = False,
+) -> None:
+    """Write the test items as a task for lm-evaluation-harness."""
+    from holdfast.operations.evidence import export_eval as operation
+
+    _finish(lambda console: operation(run_folder, to, console), as_json)
 
 
 @app.command()

@@ -24,21 +24,12 @@ from holdfast.core.config import DecideConfig
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError
 from holdfast.core.measures import answer_score
+from holdfast.gates import GateResult, advice, latency_gate, leak_gate, overfitted, redacted_gate, slice_gate
 from holdfast.next_change import FORGOTTEN, ROUNDING, Results, next_changes, percent
 
 Verdict = Literal["keep", "iterate", "discard", "undecidable"]
 EXIT_CODES: dict[Verdict, int] = {"keep": 0, "iterate": 10, "discard": 11, "undecidable": 12}
 SCORES = ("valid_json", "label_accuracy", "knowledge", "n")
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """One gate. `measured` and `limit` are shares (0 … 1)."""
-
-    name: str
-    measured: float
-    limit: float
-    passed: bool
 
 
 @dataclass(frozen=True)
@@ -61,18 +52,24 @@ def decide(
     parity: Mapping[str, Any],
     rungs: Sequence[Results] = (),
     forgetting: Mapping[str, Any] | None = None,
+    more: Sequence[GateResult] = (),
+    losses: Sequence[Mapping[str, float]] = (),
 ) -> Decision:
     """Apply the table above. `deployed` is the rung to be served; `rungs` are all rungs, from F16 to the smallest;
-    `forgetting` is forgetting.json, None when the general set was not asked."""
+    `forgetting` is forgetting.json, None when the general set was not asked; `more` are further gates,
+    `losses` the validation losses (losses.json)."""
     results = check_gates(tuned, deployed, comparison, gates, parity)
     if forgetting is not None:
         results.append(_forgetting_gate(forgetting, gates))
+    results += more
     verdict, why = _judge(comparison, gates, results, tuned)
     reasons = [_describe_difference(baseline, tuned, comparison), why]
     reasons += [_describe_gate(gate) for gate in results if not gate.passed]
     if verdict in ("iterate", "discard"):
+        reasons += [sentence] if (sentence := overfitted(losses)) else []
         reasons += next_changes(tuned, deployed, rungs, gates, parity)
         reasons += [FORGOTTEN for gate in results if gate.name == "maximum_forgetting" and not gate.passed]
+        reasons += advice(results)
     elif verdict == "undecidable":
         reasons.append(_more_items(comparison))
     return Decision(verdict, EXIT_CODES[verdict], tuple(reasons), tuple(results))
@@ -130,7 +127,8 @@ def run(context: StageContext) -> None:
     lost = inputs["evaluate"] / "forgetting.json"
     forgetting = _read(lost) if context.config.evaluate.general_probe else None
     decision = decide(
-        baseline, tuned, deployed, comparison, gates, parity=parity, rungs=rungs, forgetting=forgetting
+        baseline, tuned, deployed, comparison, gates, parity=parity, rungs=rungs, forgetting=forgetting,
+        more=_more_gates(context, deployed), losses=_read(inputs["train"] / "losses.json")["valid"],
     )  # fmt: skip
     document = describe(decision, baseline, tuned, rungs, comparison)
     context.out.write_json("decision.json", document)
@@ -140,23 +138,36 @@ def run(context: StageContext) -> None:
     context.console.say(f"  {decision.verdict}: {decision.reasons[1]}")
 
 
+def _more_gates(context: StageContext, deployed: Results) -> list[GateResult]:
+    """Gates over documents that need not be there: slices, leak audit, redacted values, latency."""
+    folder, gates = context.inputs["evaluate"], context.config.decide
+    found = [slice_gate(_read(folder / "slices.json"), gates)]
+    if context.config.audit.enabled:
+        found.append(leak_gate(_read(folder / "leak_audit.json"), context.config.audit))
+    if (folder / "redacted.json").is_file():
+        found.append(redacted_gate(_read(folder / "redacted.json")))
+    latency = latency_gate(deployed, gates)
+    return found if latency is None else [*found, latency]
+
+
 def describe(
     decision: Decision, baseline: Results, tuned: Results, rungs: Sequence[Results], comparison: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The document decision.json (docs/format.md)."""
+    metric = comparison["metric"]
     return {
         **asdict(decision),
-        "primary": comparison["metric"],
-        "baseline": _scores(baseline),
-        "tuned": _scores(tuned),
-        "deployed": {rung["rung"]: _scores(rung) for rung in rungs},
+        "primary": metric,
+        "baseline": _scores(baseline, metric),
+        "tuned": _scores(tuned, metric),
+        "deployed": {rung["rung"]: _scores(rung, metric) for rung in rungs},
         "items": comparison["items"],
         **{name: comparison[name] for name in ("p_value", "difference", "wins", "losses", "ties")},
     }
 
 
-def _scores(result: Results) -> dict[str, Any]:
-    return {name: result[name] for name in SCORES if name in result}
+def _scores(result: Results, metric: str) -> dict[str, Any]:
+    return {name: result[name] for name in dict.fromkeys((*SCORES, metric)) if name in result}
 
 
 def _judge(
@@ -233,7 +244,7 @@ def _describe_difference(baseline: Results, tuned: Results, comparison: Mapping[
 
 def _describe_gate(gate: GateResult) -> str:
     word = "at most" if gate.name.startswith("maximum") else "at least"
-    return f"Gate {gate.name} failed: measured {percent(gate.measured)}, {word} {percent(gate.limit)} asked for."
+    return f"Gate {gate.name} failed: measured {gate.say(gate.measured)}, {word} {gate.say(gate.limit)} asked for."
 
 
 def _more_items(comparison: Mapping[str, Any]) -> str:

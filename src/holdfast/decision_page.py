@@ -20,7 +20,8 @@ def render_page(
         _scores(document, deploy),
         "## Gates",
         _table(["gate", "measured", "limit", "passed"], [
-            [gate["name"], _percent(gate["measured"]), _percent(gate["limit"]), "yes" if gate["passed"] else "**no**"]
+            [gate["name"], *(_amount(gate, gate[key]) for key in ("measured", "limit")),
+             "yes" if gate["passed"] else "**no**"]
             for gate in document["gates"]
         ]),
         "## Reasons",
@@ -41,7 +42,7 @@ def _scores(document: Mapping[str, Any], deploy: str) -> str:
     lines += [(f"{rung}{', deployed' if rung == deploy else ''}", got) for rung, got in document["deployed"].items()]
     names = main_scores(document["tuned"])
     rows = [[who, *(_percent(got[name]) for name in names), str(got["n"])] for who, got in lines]
-    return _table(["model", *(PAGE_TITLES[name] for name in names), "items"], rows)
+    return _table(["model", *(PAGE_TITLES.get(name, name) for name in names), "items"], rows)
 
 
 def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> str:
@@ -55,6 +56,10 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
     )
+
+
+def _amount(gate: Mapping[str, Any], value: float) -> str:
+    return f"{value:.3g} s" if gate.get("unit") == "seconds" else _percent(value)
 
 
 def _percent(share: float) -> str:

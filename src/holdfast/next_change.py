@@ -38,7 +38,12 @@ def next_changes(
             f"The labels collapse: {label!r} is {percent(share)} of the answers and {percent(wanted)} of the "
             "references. Next: add contrast data, pairs of rows that differ in one fact and in the label."
         )
-    elif accuracy < max(ENOUGH, gates.minimum_score):
+    elif score != "label_accuracy" and tuned[score] < max(ENOUGH, gates.minimum_score):
+        changes.append(
+            f"Only {percent(tuned[score])} of the answers pass {score!r}. Next: read the lost items "
+            "(06-evaluate/comparison.json), then add training rows like them or more epochs (train.num_epochs)."
+        )
+    elif score == "label_accuracy" and accuracy < max(ENOUGH, gates.minimum_score):
         confused = _most_confused(tuned["confusion"])
         changes.append(
             f"The form is learned ({percent(valid)} valid JSON), the labels are weak ({percent(accuracy)} right"

@@ -67,33 +67,36 @@ def _prepare_files(config: RunConfig) -> list[str]:
     return [name for name in files if name]
 
 
+PLANTED = ("audit.enabled", "audit.repeats", "audit.canaries", "audit.digits", "audit.seed")
 EXAMPLES = {"prepare": ("test.jsonl", "task.json", "knowledge.json"), BASE_MODEL: ()}
 
 STAGES = (
     Stage("collect", 3, sources.run, ("collect", "redact"), {}, _source_files),
-    Stage("prepare", 2, dataset.run, ("prepare", "augment", "sequence_len", "seed"),
+    Stage("prepare", 2, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
           {"collect": ("examples.jsonl", "collect.json", "redaction.json", "knowledge.json"), BASE_MODEL: ()},
           _prepare_files),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
-    Stage("baseline", 1, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
-    Stage("train", 1, train.run, ("train", "sequence_len", "seed"),
+    Stage("baseline", 2, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
+    Stage("train", 2, train.run, ("train", "sequence_len", "seed"),
           {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
-    Stage("evaluate", 1, evaluate.run_tuned, ("evaluate", "train", "decide"),
-          {**EXAMPLES, "train": ("adapter/",), "baseline": ("samples.jsonl", "general.jsonl")}),
+    Stage("evaluate", 2, evaluate.run_tuned, ("evaluate", "train", "decide", "audit"),
+          {**EXAMPLES, "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json"),
+           "train": ("adapter/", "losses.json"), "baseline": ("samples.jsonl", "general.jsonl")}),
     Stage("export", 2, export.run, ("name", "export", "evaluate", "train", "verify"),
           {"prepare": ("train.jsonl", "valid.jsonl", "test.jsonl", "task.json"), "train": ("adapter/",),
            "evaluate": ("results.json",), BASE_MODEL: ()}),
-    Stage("verify", 2, verify.run,
+    Stage("verify", 3, verify.run,
           ("name", "export", "verify", "evaluate", "train.adapter", "decide.primary", "decide.alpha",
            "decide.maximum_deployed_loss"),
           {**EXAMPLES, "prepare": ("test.jsonl", "train.jsonl", "task.json", "knowledge.json"), "train": ("adapter/",),
            "export": ("",), "evaluate": ("samples.jsonl", "results.json")}),
-    Stage("decide", 2, decide.run, ("decide", "verify", "evaluate.general_probe"),
+    Stage("decide", 3, decide.run, ("decide", "verify", "evaluate.general_probe", "audit"),
           {"baseline": ("samples.jsonl", "results.json"),
-           "evaluate": ("samples.jsonl", "results.json", "comparison.json", "forgetting.json"),
+           "evaluate": ("samples.jsonl", "results.json", "comparison.json", "forgetting.json", "slices.json",
+                        "leak_audit.json", "redacted.json"),
            "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",), "plan": ("plan.json",),
-           "train": ("training.json", "trainer_log.jsonl")}),
+           "train": ("training.json", "trainer_log.jsonl", "losses.json")}),
 )  # fmt: skip
 
 
@@ -137,6 +140,7 @@ def _interrupted_redo(redo_from: str | None) -> Iterator[None]:
 
 def _bring_up_to_date(stage: Stage, config: RunConfig, run_dir: RunDir, console: Console, force: bool) -> Outcome:
     materials = gather_materials(stage, config, run_dir)
+    refuse_another_base(stage, materials, run_dir)
     section = select_config(config, stage.config)
     key = stage_key(stage.name, stage.version, section, materials)
     folder = run_dir.stage(stage.name)
@@ -203,6 +207,24 @@ def gather_materials(stage: Stage, config: RunConfig, run_dir: RunDir) -> dict[s
     for text in stage.files(config):
         materials[f"file/{text}"] = digest_file(_existing(Path(text), stage.name))
     return materials
+
+
+def refuse_another_base(stage: Stage, materials: dict[str, str], run_dir: RunDir) -> None:
+    """Raise IntegrityError when the base model is not the one that earlier stages used a moment ago: it was changed
+    while this run went on, and what is exported would not be what was measured."""
+    base = {name: digest for name, digest in materials.items() if name.startswith(f"{BASE_MODEL}/")}
+    for earlier in STAGES[: STAGES.index(stage)] if base else ():
+        manifest = read_manifest(run_dir.stage(earlier.name).path) if BASE_MODEL in earlier.uses else None
+        if manifest is None:
+            continue
+        before = {name: digest for name, digest in manifest.materials.items() if name.startswith(f"{BASE_MODEL}/")}
+        changed = sorted(name for name in before.keys() | base.keys() if before.get(name) != base.get(name))
+        if changed:
+            raise IntegrityError(
+                f"the base model changed while the run went on: {changed[0].removeprefix(BASE_MODEL + '/')} is not the "
+                f"file that {earlier.name} used ({len(changed)} of {len(base)} files differ)",
+                hint="put the right revision back, or begin anew with it: holdfast run -c FILE",
+            )
 
 
 def _existing(path: Path, stage: str) -> Path:

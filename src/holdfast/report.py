@@ -58,11 +58,16 @@ def _table(decision: Mapping[str, Any]) -> list[str]:
 
 
 def _titles(names: Sequence[str]) -> str:
-    return "".join(f"{TITLES[name]:>{width}}" for name, width in zip(names, COLUMNS, strict=False))
+    return "".join(f"{TITLES.get(name, name):>{width}}" for name, width in zip(names, _widths(names), strict=True))
 
 
 def _shares(names: Sequence[str], result: Mapping[str, Any]) -> str:
-    return "".join(f"{100 * result[name]:>{w - 2}.1f} %" for name, w in zip(names, COLUMNS, strict=False))
+    return "".join(f"{100 * result[name]:>{w - 2}.1f} %" for name, w in zip(names, _widths(names), strict=True))
+
+
+def _widths(names: Sequence[str]) -> list[int]:
+    more = [max(13, len(name) + 2) for name in names[len(COLUMNS) :]]
+    return [*COLUMNS[: len(names)], *more]
 
 
 def _learned(run_dir: RunDir) -> list[str]:

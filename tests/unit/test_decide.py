@@ -208,7 +208,8 @@ def make_context(folder: Path, **sections: Any) -> StageContext:
     documents: dict[str, dict[str, Any]] = {
         "baseline": {"results.json": results(0.5)},
         "evaluate": {"results.json": results(0.9), "comparison.json": {**BETTER, "rows": [{"id": "a"}]},
-                     "forgetting.json": forgetting(0.05)},
+                     "forgetting.json": forgetting(0.05), "slices.json": {"slices": []}},
+        "train": {"losses.json": {"valid": [], "epochs": 3}},
         "verify": {"ladder.json": {"rungs": [rung("F16", 0.9), rung("Q4_K_M", 0.88)], "deploy": "Q4_K_M"},
                    "parity.json": PARITY},
         "prepare": {"report.json": {"split_proof": {
@@ -248,6 +249,46 @@ def test_missing_rung_and_missing_file_are_integrity_errors(tmp_path: Path) -> N
     (tmp_path / "verify" / "parity.json").unlink()
     with pytest.raises(IntegrityError, match=r"no file .*parity\.json"):
         run(context)
+
+
+def test_a_slice_that_got_worse_is_not_kept(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    slices = {"slices": [{"difference": -0.4, "regressed": True}, {"difference": -0.9, "regressed": False}]}
+    (tmp_path / "evaluate" / "slices.json").write_text(json.dumps(slices))
+    run(context)
+    document = json.loads((tmp_path / "out" / "decision.json").read_text())
+    assert document["verdict"] == "iterate"
+    assert "Gate maximum_slice_regression failed: measured 40.0 %" in " ".join(document["reasons"])
+
+
+def test_a_rising_validation_loss_and_a_slow_answer_are_told_in_the_reasons(tmp_path: Path) -> None:
+    context = make_context(tmp_path, decide={"maximum_first_token_seconds": 0.1})
+    losses = [{"epoch": epoch, "loss": loss} for epoch, loss in ((1, 2.0), (2, 1.0), (3, 1.6))]
+    (tmp_path / "train" / "losses.json").write_text(json.dumps({"valid": losses, "epochs": 3}))
+    ladder = json.loads((tmp_path / "verify" / "ladder.json").read_text())
+    ladder["rungs"] = [line | {"median_first_token_seconds": 0.5} for line in ladder["rungs"]]
+    (tmp_path / "verify" / "ladder.json").write_text(json.dumps(ladder))
+    run(context)
+    document = json.loads((tmp_path / "out" / "decision.json").read_text())
+    assert document["verdict"] == "iterate"
+    reasons = " ".join(document["reasons"])
+    assert "Gate maximum_first_token_seconds failed: measured 0.5 s, at most 0.1 s" in reasons
+    assert "lowest after 2 epochs" in reasons
+    assert "| maximum_first_token_seconds | 0.5 s | 0.1 s | **no** |" in (tmp_path / "out" / "decision.md").read_text()
+
+
+def test_a_score_of_the_contract_may_decide() -> None:
+    before, after = results(0.5) | {"close": 0.2}, results(0.5) | {"close": 0.9}
+    line = rung("Q4_K_M", 0.5) | {"close": 0.7}
+    gates = DecideConfig(primary="close")
+    decision = decide(before, after, line, {**BETTER, "metric": "close"}, gates, parity=PARITY, rungs=[line])
+    assert decision.verdict == "iterate"
+    lost = next(gate for gate in decision.gates if gate.name == "maximum_deployed_loss")
+    assert (round(lost.measured, 6), lost.passed) == (0.2, False)
+    assert (
+        decide(before, after, line | {"close": 0.9}, {**BETTER, "metric": "close"}, gates, parity=PARITY).verdict
+        == "keep"
+    )
 
 
 def test_a_run_with_a_knowledge_base_is_decided_by_it() -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from holdfast.core.audit_config import AuditConfig
 from holdfast.core.errors import ConfigError
 from holdfast.core.redact_config import RedactConfig as RedactConfig
 from holdfast.core.section import Section as Section
@@ -15,7 +16,7 @@ from holdfast.core.yamlfile import parse_scalar
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Quantization = Literal["F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]
-Metric = Literal["label_accuracy", "valid_json", "knowledge"]
+Metric = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
 class CollectConfig(Section):
@@ -163,7 +164,8 @@ class DecideConfig(Section):
     """The gates. `keep` needs all of them; differences are in points (0.10 = ten points)."""
 
     primary: Metric = "label_accuracy"
-    """The score that baseline and tuned are compared by."""
+    """The score that baseline and tuned are compared by: `label_accuracy`, `valid_json`, or the name of one of the
+    contract's `scorers`."""
     minimum_gain: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Gate: points that the tuned model must be above the baseline."""
     minimum_items: Positive = 20
@@ -178,6 +180,11 @@ class DecideConfig(Section):
     """Gate: points of label accuracy that the deployed file may lose against the tuned model."""
     maximum_forgetting: Fraction = 0.1
     """Gate: points of the general set that training may cost; a loss that is not significant passes."""
+    maximum_slice_regression: Fraction = 0.02
+    """Gate: points that any slice may lose (by label, source, length or tag), if significantly after correction for the
+    number of slices."""
+    maximum_first_token_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Gate: median seconds to the first token of the deployed file on this machine; `null` = no limit."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Significance limit of the exact test; the interval has confidence 1 - alpha."""
 
@@ -214,6 +221,7 @@ class RunConfig(Section):
     export: ExportConfig = ExportConfig()
     verify: VerifyConfig = VerifyConfig()
     decide: DecideConfig = DecideConfig()
+    audit: AuditConfig = AuditConfig()
     serve: ServeConfig = ServeConfig()
 
     @field_validator("export")

@@ -7,8 +7,12 @@ TITLES = {"valid_json": "valid JSON", "label_accuracy": "right label", "knowledg
 
 
 def main_scores(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the scores that say how good the answers are."""
-    return ("knowledge",) if "knowledge" in result else ("valid_json", "label_accuracy")
+    """Names of the scores that say how good the answers are, those of the contract's own scorers last.
+
+    result: results.json, a rung of ladder.json, or a model's scores in decision.json.
+    """
+    own = [name for name in result.get("intervals", result) if name not in (*TITLES, "stopped", "n")]
+    return ("knowledge",) if "knowledge" in result else ("valid_json", "label_accuracy", *own)
 
 
 def shown_scores(result: Mapping[str, Any]) -> tuple[str, ...]:
@@ -17,8 +21,8 @@ def shown_scores(result: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def answer_score(primary: str) -> str:
-    """The score that says whether an answer is right: of the knowledge base when it decides, else of the labels."""
-    return "knowledge" if primary == "knowledge" else "label_accuracy"
+    """The score that says whether an answer is right: the one that decides, or that of the labels when form does."""
+    return "label_accuracy" if primary == "valid_json" else primary
 
 
 def untrue_answers(tuned: Mapping[str, Any], enough: float) -> list[str]:

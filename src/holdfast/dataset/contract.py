@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from holdfast.core.scorer_config import ScorerConfig, describe_scorers, refuse_same_names
 from holdfast.core.validated import read_model
 
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
@@ -54,6 +55,8 @@ class DatasetContract(BaseModel):
     """Writing systems that letters may be of, as Unicode names them: Latin, Cyrillic, Greek, CJK; none = all."""
     out_of_scope: tuple[str, ...] = ()
     """What the task leaves out; goes into the model card."""
+    scorers: tuple[ScorerConfig, ...] = ()
+    """Further checks of every answer; `decide.primary` may name any of them."""
 
     @field_validator("json_schema")
     @classmethod
@@ -81,6 +84,7 @@ class DatasetContract(BaseModel):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> "DatasetContract":
+        refuse_same_names(self.scorers)
         for name in ("labels", "required_fields", "required_sections"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
@@ -145,6 +149,7 @@ def describe_task(contract: DatasetContract | None, name: str, system_prompts: t
         "required_fields": list(contract.required_fields),
         "required_sections": list(contract.required_sections),
         "schema": answer_schema(contract),
+        **({"scorers": describe_scorers(contract.scorers)} if contract.scorers else {}),
     }
 
 

@@ -23,6 +23,7 @@ from holdfast.dataset.contract import DatasetContract, describe_task, read_contr
 from holdfast.dataset.divide import Divided, Options, Shards, Timed, divide
 from holdfast.dataset.duplicates import conflicts_of
 from holdfast.dataset.lengths import REMEDY, Fitted, fit_split
+from holdfast.dataset.plant import plant_canaries
 from holdfast.dataset.scan import Scanned, scan
 from holdfast.dataset.shards import cut
 from holdfast.dataset.split import Sizes, write_lock
@@ -85,6 +86,7 @@ def _prepare(
         sampled = write_splits(rows.path, divided, config.prepare.sampling_temperature, config.seed, work)
     with timed("augment"):
         extension = extend_file(config, work, contract)
+    plant_canaries(context, work / "train.jsonl", scanned.table.system_prompts)
     with timed("tokens"):
         fitted, trained = _fit(context, work)
     return Prepared(divided, sampled, fitted, trained, extension)

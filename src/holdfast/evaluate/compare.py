@@ -97,6 +97,8 @@ def compare_samples(baseline: Sequence[Row], tuned: Sequence[Row], metric: str, 
 def _both_valid(pairs: Sequence[tuple[Row, Row]], metric: str) -> BothValid | None:
     if any("valid_json" not in row["scores"] for pair in pairs for row in pair):
         return None
+    if metric == "valid_json":  # where both are valid it cannot differ: what is worth knowing there is the content
+        metric = "label_accuracy" if "label_accuracy" in pairs[0][0]["scores"] else metric
     kept = [(a["scores"], b["scores"]) for a, b in pairs if a["scores"]["valid_json"] and b["scores"]["valid_json"]]
     differences = [after[metric] - before[metric] for before, after in kept]
     wins, losses = differences.count(1), differences.count(-1)

@@ -1,30 +1,43 @@
 """Measure a finished run on items that it has not seen: `holdfast eval`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from holdfast import models
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
-from holdfast.core.records import Example
+from holdfast.core.files import atomic_write
+from holdfast.core.records import Example, jsonl_bytes
+from holdfast.core.rundir import utc_now
 from holdfast.evaluate.compare import compare_samples
+from holdfast.evaluate.lm_eval import sample_rows
 from holdfast.evaluate.runtimes import answer_with_server, answer_with_transformers
-from holdfast.evaluate.scorers import score_sample, summarize
+from holdfast.evaluate.scorers import check_primary, score_sample, summarize
 from holdfast.evaluate.stage import quantization_of
-from holdfast.evaluate.tasks import check_items, read_task
+from holdfast.evaluate.tasks import Task, check_items
 from holdfast.runtime import Reply
 
 
 def measure_other_items(
-    config: RunConfig, task_file: Path, adapter: Path, gguf: Path | None, items: Sequence[Example], console: Console
+    config: RunConfig,
+    task: Task,
+    adapter: Path,
+    gguf: Path | None,
+    items: Sequence[Example],
+    console: Console,
+    *,
+    primary: str | None = None,
+    samples_out: Path | None = None,
 ) -> dict[str, Any]:
     """Baseline and tuned (in transformers, or `gguf` in the llama.cpp server) on `items`, compared in pairs.
 
+    `primary`: the score to compare by, else that of the run. `samples_out`: a folder for samples in lm_eval's layout.
     Raises ContractError when an item's reference cannot be scored.
     """
-    task = read_task(task_file)
-    check_items(task, items, config.decide.primary)
+    metric = primary or config.decide.primary
+    check_items(task, items, metric)
+    check_primary(task, items, metric)
     base = models.find_base_model(config.base_model)
     precision = quantization_of(config)
     before = answer_with_transformers(base, None, precision, items, config.evaluate, console)
@@ -40,7 +53,9 @@ def measure_other_items(
         return [score_sample(task, item, reply.text, reply.stopped, reply.tokens) for item, reply in pairs]
 
     baseline, tuned = score(before), score(after)
-    comparison = compare_samples(baseline, tuned, config.decide.primary, config.decide.alpha).document()
+    comparison = compare_samples(baseline, tuned, metric, config.decide.alpha).document()
+    if samples_out is not None:
+        write_samples(samples_out, task.task, items, {"baseline": baseline, "tuned": tuned}, config)
     return {
         "runtime": "gguf" if gguf else "transformers",
         "file": gguf.name if gguf else "adapter",
@@ -54,3 +69,13 @@ def measure_other_items(
             for b, t in zip(baseline, tuned, strict=True)
         ],
     }  # fmt: skip
+
+
+def write_samples(
+    folder: Path, name: str, items: Sequence[Example], models_rows: Mapping[str, Sequence[Any]], config: RunConfig
+) -> None:
+    """<model>/samples_<task>_<time>.jsonl for each model, as lm_eval lays them out."""
+    when = utc_now().replace(":", "-").removesuffix("Z")
+    for model, rows in models_rows.items():
+        lines = sample_rows(items, rows, config.evaluate.max_new_tokens)
+        atomic_write(folder / model / f"samples_{name}_{when}.jsonl", jsonl_bytes(lines))

@@ -1,6 +1,7 @@
 """Scores of one answer, and their summary over a test set.
 
-A score is 0 or 1. To add one, write a function and give it a line in SCORERS.
+A score is 0 or 1. To add one, write a function and give it a line in SCORERS. Scores that a contract or a task file
+asks for by `scorers:` are in checks.py.
 """
 
 from collections import Counter, defaultdict
@@ -8,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist, fmean
 from typing import Any, NamedTuple
 
-from holdfast.core.errors import ContractError
+from holdfast.core.errors import ConfigError, ContractError
 from holdfast.core.records import Example
+from holdfast.evaluate.checks import Given, check_references, keeps_schema, score_checks
 from holdfast.evaluate.knowledge_scorer import asked_of, problems_of
 from holdfast.evaluate.tasks import Task, bare_label, normalise, parse_object, reference_label
 
@@ -75,6 +77,25 @@ def scorers_for(task: Task) -> dict[str, Callable[[Answer], int]]:
     return {name: scorer for name, scorer in SCORERS.items() if name != NEEDS_FACTS or task.knowledge is not None}
 
 
+def task_scores(task: Task) -> tuple[str, ...]:
+    """Names of the scores that a task's answers get."""
+    return (*scorers_for(task), *(scorer.score for scorer in task.scorers))
+
+
+def check_primary(task: Task, examples: Sequence[Example], primary: str) -> None:
+    """Before a model is loaded: the score to decide by exists, and reference answers would get 1 by every scorer.
+
+    Raises ConfigError, ContractError.
+    """
+    known = task_scores(task)
+    if primary not in known:
+        raise ConfigError(
+            f"decide.primary is {primary!r}, but answers of task {task.task!r} get only the scores {', '.join(known)}",
+            hint="name one of them, or add it to `scorers:` of the contract",
+        )
+    check_references(task.scorers, examples, task.answer_schema)
+
+
 def score_sample(task: Task, example: Example, output: str, stopped: bool, tokens: int) -> dict[str, Any]:
     """Score one answer: a row of samples.jsonl. `tokens` counts the generated tokens.
 
@@ -84,10 +105,12 @@ def score_sample(task: Task, example: Example, output: str, stopped: bool, token
     label = _label(task, fields, output)
     problems = _problems(task, example, output)
     answer = Answer(task, example, output, stopped, fields, label, reference_label(task, example), problems)
+    given = Given(output, example.answer, tokens, example.tags, task.answer_schema)
     row = {
         "id": example.id, "source": example.source, "tags": dict(example.tags), "prompt_text": example.prompt_text,
         "expected": example.answer, "output": output,
-        "scores": {name: scorer(answer) for name, scorer in scorers_for(task).items()},
+        "scores": {name: scorer(answer) for name, scorer in scorers_for(task).items()}
+        | score_checks(task.scorers, given),
         "label": answer.label, "expected_label": answer.expected_label, "tokens": tokens,
     }  # fmt: skip
     return row if problems is None else {**row, "problems": problems}
@@ -143,7 +166,10 @@ def _valid_fields(task: Task, output: str) -> dict[str, Any] | None:
         return None
     if fields.keys() != task.fields and not task.allows_other_fields:
         return None
-    if not all(isinstance(fields[name], str) and fields[name].strip() for name in task.fields):
+    schema = task.answer_schema
+    if not all(fields[n].strip() if isinstance(fields[n], str) else schema is not None for n in task.fields):
+        return None
+    if schema is not None and not keeps_schema(fields, schema):
         return None
     known = not task.label_field or not task.labels or fields[task.label_field] in task.labels
     return fields if known else None

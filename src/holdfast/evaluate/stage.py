@@ -1,16 +1,19 @@
 """Stages `baseline` and `evaluate`: both models answer the same test items, in the same precision."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any, Literal
 
+from holdfast.core.canaries import CANARIES_FILE
 from holdfast.core.config import RunConfig
 from holdfast.core.context import StageContext
 from holdfast.core.measures import shown_scores
 from holdfast.core.records import read_examples, read_jsonl
 from holdfast.evaluate import forgetting
 from holdfast.evaluate.compare import Comparison, compare_samples, list_items
-from holdfast.evaluate.scorers import score_sample, summarize
+from holdfast.evaluate.scorers import check_primary, score_sample, summarize
+from holdfast.evaluate.slices import describe_slices
 from holdfast.evaluate.tasks import check_items, read_task
 
 GENERAL = "general.jsonl"
@@ -26,7 +29,9 @@ def run_baseline(context: StageContext) -> None:
 
 def run_tuned(context: StageContext) -> None:
     """The base model with the adapter answers the same items: samples.jsonl, results.json, and comparison.json with
-    the statistics and every item. Raises as `run_baseline`, and IntegrityError when the baseline's items are others.
+    the statistics and every item, slices.json, and what was asked for (forgetting, leak audit).
+
+    Raises as `run_baseline`, and IntegrityError when the baseline's items are others.
     """
     tuned = _answer(context, adapter=context.inputs["train"] / "adapter")
     baseline = read_rows(context.inputs["baseline"] / "samples.jsonl")
@@ -35,11 +40,38 @@ def run_tuned(context: StageContext) -> None:
     rows = list_items(baseline, tuned, gates.primary)
     context.out.write_json("comparison.json", {**comparison.document(), "rows": rows})
     context.console.say(f"  {describe(comparison)}")
+    slices, line = describe_slices(baseline, tuned, gates.primary, gates.alpha)
+    context.out.write_json("slices.json", slices)
+    context.console.say(f"  {line}")
+    if context.config.audit.enabled:
+        audit_leaks(context)
     if context.config.evaluate.general_probe:
         before, after = (read_rows(folder / GENERAL) for folder in (context.inputs["baseline"], context.out.path))
         document = forgetting.measure_forgetting(before, after, gates.alpha)
         context.out.write_json("forgetting.json", document)
         context.console.say(f"  {forgetting.describe(document)}")
+
+
+def audit_leaks(context: StageContext) -> None:
+    """What both models know of the planted canaries: leak_audit.json."""
+    from holdfast import models
+    from holdfast.core.canaries import read_canaries
+    from holdfast.evaluate import leak_audit
+
+    config, inputs = context.config, context.inputs
+    base, precision = models.find_base_model(config.base_model), quantization_of(config)
+    canaries = read_canaries(inputs["prepare"] / CANARIES_FILE)
+    prompt = read_task(inputs["prepare"] / "task.json").system_prompt
+    untouched, tuned = (
+        leak_audit.probe_model(
+            base, adapter, precision, canaries, config.audit, prompt, config.evaluate.batch_size, context.console
+        )
+        for adapter in (None, inputs["train"] / "adapter")
+    )
+    epochs = json.loads((inputs["train"] / "losses.json").read_bytes())["epochs"]
+    document = leak_audit.describe_audit(config.audit, untouched, tuned, epochs)
+    context.out.write_json("leak_audit.json", document)
+    context.console.say(f"  {leak_audit.describe(document)}")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -71,6 +103,7 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     task = read_task(context.inputs["prepare"] / "task.json")
     examples = read_examples(context.inputs["prepare"] / "test.jsonl")
     check_items(task, examples, config.decide.primary)
+    check_primary(task, examples, config.decide.primary)
     folder = models.find_base_model(config.base_model)
     clock = time.monotonic()
     general = forgetting.read_general_items() if config.evaluate.general_probe else []

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from holdfast.core.errors import ContractError, IntegrityError
 from holdfast.core.knowledge import Knowledge, read_knowledge
 from holdfast.core.records import Example
+from holdfast.core.scorer_config import ScorerConfig
 
 SHOWN_PROBLEMS = 20
 
@@ -31,6 +32,7 @@ class Task(BaseModel):
     labels: tuple[str, ...] = ()
     required_fields: tuple[str, ...] = ()
     answer_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    scorers: tuple[ScorerConfig, ...] = ()
     knowledge: Knowledge | None = Field(default=None, exclude=True)
 
     @cached_property

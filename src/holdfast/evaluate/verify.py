@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from holdfast.models import Quantized
     from holdfast.runtime import Reply
 
-SCORES = ("valid_json", "label_accuracy", "knowledge", "stopped", "n")
 KL_ITEMS = 24  # test items whose reference answers the divergences are measured on
 
 
@@ -78,7 +77,7 @@ def run(context: StageContext) -> None:
         "rungs": lines,
         "deploy": deploy,
         "why": why,
-        "tuned": {name: tuned[name] for name in SCORES if name in tuned},
+        "tuned": {name: tuned[name] for name in (*tuned["intervals"], "n")},
         "before": [rung.line for rung in rungs[:2]],
         "losses": steps,
         "kl": ladder.kl_document(len(forced), files[0].thoughts),
@@ -119,7 +118,7 @@ def climb(quantization: str, work: Work) -> "tuple[Rung, dict[str, Any]]":
     line = {
         "rung": quantization,
         "file": gguf.name,
-        **{name: summary[name] for name in (*SCORES, "intervals") if name in summary},
+        **{name: summary[name] for name in (*summary["intervals"], "n", "intervals")},
         "size_bytes": gguf.stat().st_size,
         "tokens_per_second": round(generated / generating, 1) if generated and generating else None,
         "prompt_tokens_per_second": round(sum(work.prompts) / reading, 1) if reading else None,
@@ -163,7 +162,7 @@ def _rung_above(
     line = {
         "rung": name,
         "precision": precision if precision != "none" else "16-bit",
-        **{key: summary[key] for key in (*SCORES, "intervals") if key in summary},
+        **{key: summary[key] for key in (*summary["intervals"], "n", "intervals")},
         "size_bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
         "reference_loss": answer_loss(thoughts),
     }

@@ -7,10 +7,11 @@ from holdfast import models, report
 from holdfast.core.config import RunConfig, load_config
 from holdfast.core.console import Console
 from holdfast.core.digest import digest_file
-from holdfast.core.documents import deployed_quantization, read_json
+from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.manifest import read_manifest, verify_products
 from holdfast.core.rundir import RunDir
+from holdfast.operations.verdict import current_verdict
 from holdfast.pipeline import BASE_MODEL, STAGES, explain, run_pipeline
 from holdfast.redact.redactor import Redactor
 
@@ -65,9 +66,7 @@ def status(folder: Path, console: Console) -> int:
             if manifest
             else {}
         )
-    decided = stages["decide"]["state"] == "finished"
-    verdict = read_json(run_dir.stage("decide").path / "decision.json")["verdict"] if decided else None
-    document = {"run_dir": str(folder), "name": config.name, "verdict": verdict, "stages": stages}
+    document = {"run_dir": str(folder), "name": config.name, "verdict": current_verdict(run_dir), "stages": stages}
     console.result(document, report.render_status(document))
     return 0
 
@@ -136,7 +135,9 @@ def base_model_changes(config: RunConfig, materials: dict[str, str]) -> list[str
     return [f"{folder / name}: base model file changed" for name in names if before.get(name) != now.get(name)]
 
 
-def evaluate_other_items(folder: Path, data: Path, console: Console, *, runtime: str, quant: str | None) -> int:
+def evaluate_other_items(
+    folder: Path, data: Path, console: Console, *, runtime: str, quant: str | None, samples_out: Path | None = None
+) -> int:
     """Measure baseline and tuned model of a finished run on another file of items.
 
     With runtime `gguf` the tuned model is the GGUF file in the llama.cpp server; the baseline always runs in
@@ -159,7 +160,8 @@ def evaluate_other_items(folder: Path, data: Path, console: Console, *, runtime:
         if problems:
             raise IntegrityError("refusing to measure: " + "; ".join(problems), hint=f"holdfast check {folder}")
     redactor = Redactor(config.redact, forbidden=folder)
-    items = redactor.mask_examples(read_items(data, config))
+    task, primary, found = read_task_and_items(data, config, run_dir.stage("prepare").path / "task.json")
+    items = redactor.mask_examples(found)
     masked = dict(redactor.by_type)
     console.say(f"  {redactor.describe()}")
     quant = quant or deployed_quantization(config.verify.deploy, run_dir.stage("verify").path)
@@ -168,15 +170,32 @@ def evaluate_other_items(folder: Path, data: Path, console: Console, *, runtime:
         raise UsageError(f"{gguf.name} was not exported", hint=f"add {quant} to export.quantizations and run again")
     document = measure_other_items(
         config,
-        run_dir.stage("prepare").path / "task.json",
+        task,
         run_dir.stage("train").path / "adapter",
         gguf,
         items,
         console,
+        primary=primary,
+        samples_out=samples_out,
     )
     document |= {"run_dir": str(folder), "data": str(data), "redaction": masked}
     console.result(document, report.render_comparison(document))
     return 0
+
+
+def read_task_and_items(data: Path, config: RunConfig, task_file: Path) -> tuple[Any, str | None, list[Any]]:
+    """(task, score to compare by or None, items) of a file of rows, or of a task file (YAML)."""
+    from holdfast.evaluate.task_files import is_task_file, read_task_file
+    from holdfast.evaluate.tasks import read_task
+
+    if not is_task_file(data):
+        return read_task(task_file), None, read_items(data, config)
+    found = read_task_file(data)
+    if found.examples is not None:
+        return found.task, found.primary, found.examples
+    prompt = config.collect.system_prompt if found.system_prompt is None else found.system_prompt
+    asked = config.model_copy(update={"collect": config.collect.model_copy(update={"system_prompt": prompt})})
+    return found.task, found.primary, read_items(found.data, asked)
 
 
 def read_items(data: Path, config: RunConfig) -> list[Any]:

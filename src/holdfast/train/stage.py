@@ -11,7 +11,7 @@ from holdfast.train.targets import check_target_modules
 
 
 def run(context: StageContext) -> None:
-    """Train and write adapter/, checkpoints, logs/ (TensorBoard), trainer_log.jsonl and training.json."""
+    """Train and write adapter/, checkpoints, logs/ (TensorBoard), trainer_log.jsonl, losses.json and training.json."""
     config = context.config
     base = models.find_base_model(config.base_model)
     check_target_modules(base, config.train)
@@ -41,6 +41,10 @@ def run(context: StageContext) -> None:
         result.save_adapter(folder, config.base_model)
     context.out.write_jsonl("trainer_log.jsonl", result.log)
     context.out.write_json("training.json", result.summary)
+    losses = [{"epoch": row["epoch"], "loss": row["eval_loss"]} for row in result.log if "eval_loss" in row]
+    context.out.write_json(
+        "losses.json", {"valid": losses, "epochs": result.log[-1]["epoch"]}
+    )  # without times: what `decide` reads stays the same
 
 
 def _file(context: StageContext, split: str) -> Path:

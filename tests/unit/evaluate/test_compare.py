@@ -102,6 +102,8 @@ def test_items_that_both_answered_in_form_are_compared_by_themselves() -> None:
 
     before = [row(i, int(i < 10), int(i < 10)) for i in range(30)]  # a third in form, and all of those right
     after = [row(i, 1, int(i >= 8)) for i in range(30)]  # all in form, but wrong where the other was right
+    form = compare_samples(before, after, "valid_json", 0.05)
+    assert form.both_valid is not None and form.both_valid.losses == 8, "also when form decides"
     found = compare_samples(before, after, "label_accuracy", 0.05)
     assert (found.wins, found.losses) == (20, 8) and found.difference.estimate > 0
     assert found.both_valid is not None

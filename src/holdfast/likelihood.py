@@ -1,0 +1,75 @@
+"""How likely a model thinks given answers are: one number for each, all after the same prompt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast import models
+from holdfast.core.records import Message
+
+
+def answer_tokens(tokenizer: models.Tokenizer, prompt: Sequence[Message], answer: str) -> list[int]:
+    """Token ids of a prompt and the beginning of an answer, as the model would have written it."""
+    return models.encode_prompt(tokenizer, list(prompt)) + list(
+        tokenizer(answer, add_special_tokens=False)["input_ids"]
+    )
+
+
+def log_likelihoods(
+    model: models.Model, tokenizer: models.Tokenizer, prompt: Sequence[Message], answers: Sequence[str], batch_size: int
+) -> list[float]:
+    """Natural log-probability of each answer after the prompt, up to a constant that all of them share.
+
+    The tokens that all answers begin with are run once; only what differs is run for each.
+    """
+    rows = [answer_tokens(tokenizer, prompt, answer) for answer in answers]
+    shared = _shared_prefix(rows)
+    cache, first = _read_prefix(model, rows[0][:shared])
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    found: dict[int, float] = {}
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        values = _score_rest(model, cache, first, [rows[i][shared:] for i in batch])
+        found.update(zip(batch, values, strict=True))
+    return [found[index] for index in range(len(rows))]
+
+
+def _shared_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all rows share; at least one token is left of each."""
+    shortest = min(map(len, rows)) - 1
+    return next((at for at in range(shortest) if len({row[at] for row in rows}) > 1), shortest)
+
+
+def _read_prefix(model: models.Model, tokens: Sequence[int]) -> tuple[Any, Any]:
+    """The cache after the prefix, and the log-probabilities of the token after it."""
+    import torch
+
+    with torch.inference_mode():
+        output = model(input_ids=torch.tensor([list(tokens)], device=model.device), use_cache=True)
+    return output.past_key_values, output.logits[0, -1].float().log_softmax(-1)
+
+
+def _score_rest(model: models.Model, cache: Any, first: Any, rests: Sequence[Sequence[int]]) -> list[float]:
+    import copy
+
+    import torch
+
+    width = max(map(len, rests))
+    tokens = torch.zeros((len(rests), width), dtype=torch.long)
+    real = torch.zeros((len(rests), width), dtype=torch.bool)
+    for row, rest in enumerate(rests):
+        tokens[row, : len(rest)] = torch.tensor(list(rest))
+        real[row, : len(rest)] = True
+    tokens, real = tokens.to(model.device), real.to(model.device)
+    total = first[tokens[:, 0]].double()
+    if width > 1:
+        own = copy.deepcopy(cache)  # the model writes into it
+        own.batch_repeat_interleave(len(rests))
+        past = torch.ones((len(rests), own.get_seq_length()), dtype=torch.long, device=model.device)
+        with torch.inference_mode():
+            logits = model(
+                input_ids=tokens[:, :-1], past_key_values=own,
+                attention_mask=torch.cat([past, real[:, :-1].long()], dim=1),
+            ).logits  # fmt: skip
+        logs = logits.float().log_softmax(-1).gather(2, tokens[:, 1:, None])[:, :, 0].double()
+        total = total + (logs * real[:, 1:]).sum(1)
+    return [float(value) for value in total.tolist()]
