@@ -20,12 +20,12 @@ KINDS = {
     "train": ["adapter/adapter_model.safetensors", "adapter/adapter_config.json", "trainer_log.jsonl", "training.json",
               "checkpoint-12/optimizer.pt"],
     "evaluate": ["samples.jsonl", "results.json", "comparison.json", "forgetting.json", "slices.json"],
-    "export": ["merged/model-00001-of-00002.safetensors", "small-F16.gguf", "small-Q4_K_M.gguf", "Modelfile", "README.md",
-               "export.json", "SHA256SUMS"],
+    "export": ["merged/model-00001-of-00002.safetensors", "small-F16.gguf", "small-Q4_K_M.gguf", "Modelfile",
+               "README.md", "export.json", "SHA256SUMS"],
     "verify": ["ladder.json", "parity.json", "samples-F16.jsonl", "samples-Q4_K_M.jsonl"],
     "decide": ["decision.json", "decision.md", "report.html"],
 }  # fmt: skip
-# stage → (a product to damage, later stages that may have to follow: the page of a run shows times and memory)
+# stage → (a product to damage, later stages that may have to follow: the page of the run shows times)
 REBUILT: dict[str, tuple[str, list[str]]] = {
     "collect": ("examples.jsonl", []), "prepare": ("test.jsonl", []), "plan": ("settings.json", ["decide"]),
     "baseline": ("samples.jsonl", ["decide"]), "train": ("adapter/adapter_model.safetensors", ["decide"]),
