@@ -22,7 +22,9 @@ Document = Mapping[str, Any]
 SIGNS = {"keep": ("✓", "good"), "iterate": ("↻", "warn"), "discard": ("✕", "bad"), "undecidable": ("?", "warn")}
 SHOWN = {"win": 3, "loss": 4, "tie": 2}
 OUTCOMES = {"win": "won", "loss": "lost", "tie": "unchanged"}
-NAMES = {"valid_json": "valid JSON", "label_accuracy": "right label", "stopped": "ends by itself"}
+NAMES = {
+    "knowledge": "true facts", "valid_json": "valid JSON", "label_accuracy": "right label", "stopped": "ends by itself",
+}  # fmt: skip
 
 
 class RunDocuments(NamedTuple):
