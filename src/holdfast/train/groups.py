@@ -1,0 +1,199 @@
+"""Linear layers that read the same input, as one product: frozen weights plus low-rank adapters, gradients by hand.
+
+For input x (tokens, inputs): y_i = x W_i^T + b_i + s_i (x A_i^T) B_i^T. The update is accumulated inside its product
+(no separate scaling and addition), and only x has to be kept for the backward pass.
+Idea of fusing the adapter into one node: https://arxiv.org/abs/2309.14717 and others; formulas are the chain rule.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from holdfast.train.weights import dequantize, dequantize_into, kind_of
+
+Weights = list[tuple[slice, Tensor]]
+
+
+class Part(NamedTuple):
+    """One linear layer of a group: its output columns, and its adapter's columns in the thin product (None: no
+    adapter). `b` is its B times its scale, in the compute type."""
+
+    linear: Any
+    rows: slice
+    rank: slice | None
+    scale: float
+    b: Tensor | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Linear layers with one input. `a` holds all A matrices (ranks, inputs); parameters are A, B, A, B … in order."""
+
+    parts: tuple[Part, ...]
+    inputs: int
+    outputs: int
+    dtype: torch.dtype
+    a: Tensor | None
+    bias: Tensor | None
+    parameters: tuple[torch.nn.Parameter, ...]
+    copies: tuple[tuple[Tensor, torch.nn.Parameter, float], ...]
+    cache: dict[str, Weights] | None
+
+    def weights(self) -> Weights:
+        """The matrices to multiply with: one for quantised layers (de-quantised side by side), else each its own."""
+        if self.cache is not None and "weights" in self.cache:
+            return self.cache["weights"]
+        found: Weights
+        if any(kind_of(part.linear) == "plain" for part in self.parts):
+            found = [(part.rows, dequantize(part.linear, self.dtype)) for part in self.parts]
+        else:
+            device = self.parts[0].linear.weight.device
+            whole = torch.empty(self.outputs, self.inputs, dtype=self.dtype, device=device)
+            for part in self.parts:
+                dequantize_into(part.linear, whole[part.rows])
+            found = [(slice(0, self.outputs), whole)]
+        if self.cache is not None:
+            self.cache["weights"] = found
+        return found
+
+    def forward(self, x: Tensor, weights: Weights) -> tuple[Tensor, Tensor | None]:
+        """(y, x A^T)."""
+        y = x.new_empty(x.shape[0], self.outputs)
+        for rows, weight in weights:
+            if self.bias is None:
+                torch.mm(x, weight.t(), out=y[:, rows])
+            else:
+                torch.addmm(self.bias[rows], x, weight.t(), out=y[:, rows])
+        return y, self._add_update(x, y)
+
+    def add_to(self, y: Tensor, x: Tensor, weights: Weights) -> None:
+        """y += the product, in place (the residual is added inside the product)."""
+        for rows, weight in weights:
+            y[:, rows].addmm_(x, weight.t())
+            if self.bias is not None:
+                y[:, rows].add_(self.bias[rows])
+        self._add_update(x, y)
+
+    def _add_update(self, x: Tensor, y: Tensor) -> Tensor | None:
+        thin = self.project(x)
+        for part in self.parts:
+            if thin is not None and part.b is not None and part.rank is not None:
+                y[:, part.rows].addmm_(thin[:, part.rank], part.b.t())
+        return thin
+
+    def project(self, x: Tensor) -> Tensor | None:
+        """x A^T (tokens, ranks)."""
+        return None if self.a is None else x @ self.a.t()
+
+    def thin(self, dy: Tensor) -> Tensor | None:
+        """s dy B, side by side (tokens, ranks): the gradient of x A^T."""
+        if self.a is None:
+            return None
+        found = dy.new_empty(dy.shape[0], self.a.shape[0])
+        for part in self.parts:
+            if part.b is not None and part.rank is not None:
+                torch.mm(dy[:, part.rows], part.b, out=found[:, part.rank])
+        return found
+
+    def parameter_gradients(self, x: Tensor, xa: Tensor | None, dy: Tensor, thin: Tensor | None) -> list[Tensor]:
+        """dA, dB, dA, dB … in float32, in the order of `parameters`."""
+        if xa is None or thin is None:
+            return []
+        da, found = _wide_product(thin.t(), x), []
+        for part in self.parts:
+            if part.rank is not None:
+                db = _wide_product(dy[:, part.rows].t(), xa[:, part.rank])
+                found += [da[part.rank], db.mul_(part.scale)]
+        return found
+
+    def input_gradient(self, dy: Tensor, thin: Tensor | None, weights: Weights, out: Tensor | None = None) -> Tensor:
+        """dy W + (s dy B) A, into `out` when given."""
+        dx = dy.new_empty(dy.shape[0], self.inputs) if out is None else out
+        for index, (rows, weight) in enumerate(weights):
+            if index == 0:
+                torch.mm(dy[:, rows], weight, out=dx)
+            else:
+                dx.addmm_(dy[:, rows], weight)
+        if thin is not None and self.a is not None:
+            dx.addmm_(thin, self.a)
+        return dx
+
+
+def build_group(modules: list[Any], dtype: torch.dtype, *, keep_weights: bool = False) -> Group | None:
+    """A group of layers (PEFT LoRA layers or bare ones); None when one of them does more than this file computes.
+
+    keep_weights: de-quantise once and keep the result (the CPU, where memory is cheap and unpacking is not).
+    """
+    if not all(_is_plain_lora(module) for module in modules):
+        return None
+    linears = [getattr(module, "base_layer", module) for module in modules]
+    if any(kind_of(linear) is None for linear in linears):
+        return None
+    device, inputs = linears[0].weight.device, linears[0].in_features
+    ranks = [_rank(module) for module in modules]
+    a = torch.empty(sum(ranks), inputs, dtype=dtype, device=device) if any(ranks) else None
+    parts, parameters, copies, row, start = [], [], [], 0, 0
+    for module, linear, rank in zip(modules, linears, ranks, strict=True):
+        rows, row = slice(row, row + linear.out_features), row + linear.out_features
+        if not rank or a is None:
+            parts.append(Part(linear, rows, None, 0.0, None))
+            continue
+        b = torch.empty(linear.out_features, rank, dtype=dtype, device=device)
+        pair = (module.lora_A["default"].weight, module.lora_B["default"].weight)
+        scale = float(module.scaling["default"])
+        parameters += list(pair)
+        copies += [(a[start : start + rank], pair[0], 1.0), (b, pair[1], scale)]
+        parts.append(Part(linear, rows, slice(start, start + rank), scale, b))
+        start += rank
+    cache: dict[str, Weights] | None = {} if keep_weights else None
+    return Group(
+        tuple(parts), inputs, row, dtype, a, _bias(linears, dtype), tuple(parameters), tuple(copies), cache
+    )
+
+
+def refresh(groups: list[Group]) -> None:
+    """Copy the adapters (float32 parameters) into the compute type; before each forward pass."""
+    pairs = [pair for group in groups for pair in group.copies]
+    if not pairs:
+        return
+    torch._foreach_copy_([copy for copy, _, _ in pairs], [parameter.data for _, parameter, _ in pairs])
+    for scale in {scale for _, _, scale in pairs if scale != 1.0}:
+        torch._foreach_mul_([copy for copy, _, s in pairs if s == scale], scale)
+
+
+def _bias(linears: list[Any], dtype: torch.dtype) -> Tensor | None:
+    if all(linear.bias is None for linear in linears):
+        return None
+    zeros = [torch.zeros(linear.out_features, device=linear.weight.device) for linear in linears]
+    return torch.cat([z if linear.bias is None else linear.bias.data for z, linear in zip(zeros, linears, strict=True)]).to(dtype)  # fmt: skip
+
+
+def _rank(module: Any) -> int:
+    return int(module.r["default"]) if hasattr(module, "lora_A") and "default" in module.lora_A else 0
+
+
+def _is_plain_lora(module: Any) -> bool:
+    """One adapter named default, not merged, no dropout, no DoRA or other variant, no bias of its own."""
+    if not hasattr(module, "lora_A"):
+        return not hasattr(module, "base_layer")
+    names = list(module.lora_A)
+    if not names:
+        return not module.merged
+    dropout = module.lora_dropout["default"] if "default" in module.lora_dropout else None
+    return (
+        names == ["default"]
+        and not module.merged
+        and not module.disable_adapters
+        and not module.lora_variant
+        and module.lora_B["default"].bias is None
+        and (dropout is None or isinstance(dropout, torch.nn.Identity) or dropout.p == 0)
+    )
+
+
+def _wide_product(left: Tensor, right: Tensor) -> Tensor:
+    """A product of 16-bit matrices that leaves its sums in float32."""
+    if left.is_cuda and left.dtype in (torch.bfloat16, torch.float16):
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return (left @ right).float()
