@@ -95,3 +95,21 @@ def worst_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     assert one.keys() == other.keys()
     assert one
     return max(float((one[n] - other[n]).norm() / one[n].norm().clamp(min=1e-12)) for n in one)
+
+
+def float_twin(model: Any) -> Any:
+    """The same model in plain float32 on the same device: the reference that errors are measured against."""
+    from holdfast.train.weights import dequantize
+
+    family, device = model.config.model_type, next(model.parameters()).device
+    twin = tiny_model(family, "plain").float().to(device)
+    theirs, ours = dict(twin.named_modules()), dict(model.named_modules())
+    for name, module in ours.items():
+        other = theirs[name]
+        for key, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            linear = type(module).__name__ in ("Linear4bit", "Linear8bitLt") and key == "weight"
+            value = dequantize(module, torch.float32) if linear else parameter.data.float()
+            getattr(other, key).data = value.clone()
+    return twin

@@ -13,7 +13,7 @@ _LOSS_BLOCK = 4096
 
 def add_norm(x: Tensor, o: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """(h, n): h = x + o (x itself when o is None), n = h over its root mean square, times `weight` (RMSNorm)."""
-    if not x.is_cuda:
+    if not _on_card(x):
         h = x if o is None else x + o
         scale = torch.rsqrt(h.float().pow(2).mean(-1, keepdim=True) + eps)
         return h, (h.float() * scale).to(h.dtype) * weight
@@ -31,7 +31,7 @@ def add_norm(x: Tensor, o: Tensor | None, weight: Tensor, eps: float) -> tuple[T
 
 def norm_backward(dn: Tensor, h: Tensor, weight: Tensor, eps: float, residual: Tensor | None) -> Tensor:
     """Gradient of h: through its norm, plus `residual`, the gradient that went around it."""
-    if not h.is_cuda:
+    if not _on_card(h):
         wide = h.float()
         scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
         normed, weighted = wide * scale, dn.float() * weight.float()
@@ -51,7 +51,7 @@ def norm_backward(dn: Tensor, h: Tensor, weight: Tensor, eps: float, residual: T
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) * up, of rows that hold gate and up side by side."""
     width = gate_up.shape[1] // 2
-    if not gate_up.is_cuda:
+    if not _on_card(gate_up):
         return torch.nn.functional.silu(gate_up[:, :width]) * gate_up[:, width:]
     from holdfast.train import kernels
 
@@ -64,7 +64,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
 def swiglu_backward(gate_up: Tensor, dm: Tensor) -> None:
     """In place: `gate_up` becomes its gradient, `dm` (the gradient of the product) becomes the product itself."""
     width = gate_up.shape[1] // 2
-    if gate_up.is_cuda:
+    if _on_card(gate_up):
         from holdfast.train import kernels
 
         grid = (gate_up.shape[0], -(-width // _SWIGLU_BLOCK))
@@ -85,7 +85,7 @@ def rotate(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, head_dim: i
     cos, sin: (tokens, head_dim), both halves equal. `back` turns the other way: the gradient.
     """
     half, heads = head_dim // 2, source.shape[1] // head_dim
-    if source.is_cuda:
+    if _on_card(source):
         from holdfast.train import kernels
 
         kernels.rotate[(source.shape[0],)](
@@ -102,7 +102,7 @@ def rotate(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, head_dim: i
 
 def score_rows(logits: Tensor, target: Tensor, *, grad: bool) -> tuple[Tensor, Tensor, Tensor]:
     """(log p(target), entropy, target is largest) of each row; with `grad` the logits become d log p / d logits."""
-    if not logits.is_cuda:
+    if not _on_card(logits):
         log_p = torch.log_softmax(logits.float(), -1)
         chosen = log_p.gather(1, target[:, None])[:, 0]
         entropy, top1 = -(log_p.exp() * log_p).sum(-1), logits.argmax(-1) == target
@@ -116,7 +116,7 @@ def score_rows(logits: Tensor, target: Tensor, *, grad: bool) -> tuple[Tensor, T
     log_prob, entropy = (torch.empty(rows, device=logits.device) for _ in range(2))
     top1 = torch.empty(rows, dtype=torch.bool, device=logits.device)
     kernels.cross_entropy[(rows,)](
-        logits, target, log_prob, entropy, top1, logits.stride(0), logits.shape[1],
+        logits, target, log_prob, entropy, top1, logits.stride(0), width=logits.shape[1],
         GRAD=grad, BLOCK=_LOSS_BLOCK, num_warps=8,
     )  # fmt: skip
     return log_prob, entropy, top1
@@ -140,6 +140,10 @@ def unpack_nf4(packed: Tensor, state: object, out: Tensor) -> None:
         BLOCK_SIZE=state.blocksize,  # type: ignore[attr-defined]
         BLOCK_SIZE2=second.blocksize if second else 1, NESTED=nested, BYTES=_NF4_BYTES,
     )  # fmt: skip
+
+
+def _on_card(tensor: Tensor) -> bool:
+    return tensor.is_cuda
 
 
 def _power_of_2(number: int) -> int:

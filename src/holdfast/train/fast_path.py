@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from holdfast.core.config import TrainConfig
+from holdfast.train import chunked_loss
 from holdfast.train.attention import Heads, register, segments_of
 from holdfast.train.elementwise import add_norm, norm_backward
 from holdfast.train.fused_layer import Batch, FusedLayer, Norm
 from holdfast.train.fused_lora import fuse_linears
 from holdfast.train.groups import build_group, refresh
 from holdfast.train.offload import HostStore, host_store
-from holdfast.train.recompute import Policy
+from holdfast.train.recompute import Policy, same_for_all
 
 FAMILIES = ("llama", "mistral", "qwen2")
 
@@ -33,15 +35,40 @@ class FastPath:
             self.store.forget()
 
 
-def install(model: Any, policy: Policy, *, fused_layer: bool = True, fused_lora: bool = True) -> FastPath:
+def can_fuse(train: TrainConfig) -> bool:
+    """Whether the configuration lets decoder layers be fused; then they recompute by themselves."""
+    kernels = train.kernels
+    return kernels.fused_layer and kernels.attention and train.lora_dropout == 0
+
+
+def put_under(model: Any, train: TrainConfig, policy: Policy | None) -> FastPath:
+    """Everything that the configuration switches on, under the PEFT model of a trainer that is already built."""
+    layers = model.get_base_model().config.num_hidden_layers
+    default = same_for_all("layer" if train.gradient_checkpointing else "none", layers)
+    path = install(
+        model, policy or default, fused_layer=can_fuse(train), fused_lora=train.kernels.fused_lora,
+        attention=train.kernels.attention,
+    )  # fmt: skip
+    if train.gradient_checkpointing and can_fuse(train) and not path.layers:  # the trainer was told not to do it
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    if train.kernels.chunked_loss:
+        chunked_loss.install(model.get_base_model())
+    return path
+
+
+def install(
+    model: Any, policy: Policy, *, fused_layer: bool = True, fused_lora: bool = True, attention: bool = True
+) -> FastPath:
     """Fuse the decoder layers of a PEFT model (else its LoRA linears), its final norm, its attention.
 
-    The trainer's own gradient checkpointing must be off: the policy replaces it.
+    The trainer's own gradient checkpointing must be off where layers are fused: the policy replaces it.
     """
     decoder = model.get_base_model().get_decoder()
     device, dtype = decoder.norm.weight.device, decoder.norm.weight.dtype
     path = FastPath([], 0, [], host_store(device) if policy.offload and device.type == "cuda" else None)
-    decoder.config._attn_implementation = register()
+    if attention:
+        decoder.config._attn_implementation = register()
     if fused_layer:
         for index, layer in enumerate(decoder.layers):
             fused = _fuse(layer, index, decoder.config, dtype, keep_weights=device.type == "cpu")
@@ -55,8 +82,10 @@ def install(model: Any, policy: Policy, *, fused_layer: bool = True, fused_lora:
             layer.forward = types.MethodType(_forward_of(fused, layer.forward), layer)
     if fused_lora and not path.layers:
         path.linears = fuse_linears(model, dtype)
-    _fuse_final_norm(decoder.norm)
-    _describe_batches(decoder, path.layers)
+    if path.layers:
+        _fuse_final_norm(decoder.norm)
+    if attention:
+        _describe_batches(decoder, path.layers)
     return path
 
 

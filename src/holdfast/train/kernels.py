@@ -126,7 +126,9 @@ def nf4(
 
 
 @triton.jit
-def cross_entropy(logits, target, log_prob, entropy, top1, stride, width, GRAD: tl.constexpr, BLOCK: tl.constexpr):
+def cross_entropy(
+    logits, target, log_prob, entropy, top1, stride, width: tl.constexpr, GRAD: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
     """One row a program: log p(target), entropy, whether the target is the largest; with GRAD logits become
     d log p(target) / d logits."""
     row = tl.program_id(0).to(tl.int64)

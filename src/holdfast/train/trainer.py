@@ -25,15 +25,17 @@ from transformers import PrinterCallback  # noqa: E402
 from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
+from holdfast.train import fast_path  # noqa: E402
 from holdfast.train.callbacks import StopRequest, Watch, stop_on_signal  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
+from holdfast.train.recompute import Policy  # noqa: E402
 
 LOGS = "logs"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training run. `checkpoint` is where to go on from."""
+    """One training run. `checkpoint` is where to go on from; `policy` what fused layers recompute (default: all)."""
 
     base: Path
     train: TrainConfig
@@ -42,6 +44,13 @@ class Job:
     micro_batch_size: int
     gradient_accumulation_steps: int
     checkpoint: Path | None
+    policy: Policy | None = None
+
+    @property
+    def fast(self) -> bool:
+        """Whether holdfast's own parts lie under the trainer."""
+        use = self.train.kernels.use
+        return use == "always" or (use == "auto" and torch.cuda.is_available())
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,8 @@ def build_trainer(
         # TRL makes adapter weights of a quantised base bf16, but a resumed run has them in fp32: unequal runs.
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if job.fast:
+        trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy)
     return trainer
 
 
@@ -164,7 +175,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         packing=train.sample_packing,
         packing_strategy="bfd",
         eval_packing=False,
-        gradient_checkpointing=train.gradient_checkpointing,
+        gradient_checkpointing=train.gradient_checkpointing and not (job.fast and fast_path.can_fuse(train)),
         gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=train.logging_steps,
         save_strategy="steps",

@@ -1,0 +1,294 @@
+"""Training speed and memory on one card, holdfast and its peers side by side; one JSON line.
+
+    python bench/train_gpu.py --peers                     # every trainer, both shapes, 1k, 8k and 16k tokens a step
+    python bench/train_gpu.py --case holdfast Qwen2.5-7B nf4 16384 cheap
+    python bench/train_gpu.py --smoke                     # the same code on a tiny model, CPU or GPU
+
+Each trainer runs in a process of its own (some of them patch the libraries). tokens/s counts real tokens, never
+padding; peak_gib is torch's peak allocated over the measured steps, reserved_gib what its allocator held.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+GIB = 2**30
+FORWARD = 2  # operations a weight a token; backward through frozen weights the same, full recompute once more
+
+
+def gemm_limit() -> float:
+    """TFLOP/s of an 8192^3 bf16 product of random matrices: the limit that fractions are of."""
+    import torch
+
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(20):
+        a @ b
+    end.record()
+    torch.cuda.synchronize()
+    return 20 * 2 * 8192**3 / start.elapsed_time(end) / 1e9
+
+
+def run_config(base: str, tokens: int, **train: Any) -> Any:
+    """Settings of performance.md: LoRA r 16 on all matrices, paged 8-bit AdamW, packing, no dropout."""
+    from holdfast.core.config import RunConfig
+
+    settings = {
+        "adapter": "qlora" if base == "nf4" else "lora", "lora_r": 16, "lora_alpha": 32, "micro_batch_size": 1,
+        "gradient_accumulation_steps": 1, "optimizer": "paged_adamw_8bit", "learning_rate": 1e-4,
+        "logging_steps": 1, "save_steps": 10_000, "warmup_ratio": 0.0, "lr_scheduler": "constant",
+    } | train  # fmt: skip
+    return RunConfig.model_validate(
+        {"name": "bench", "sequence_len": tokens, "collect": {"sources": [{"path": "x"}]}, "train": settings}
+    )
+
+
+def holdfast_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
+    """The trainer that `holdfast train` builds, around a model with random weights."""
+    from gpu_model import WordTokenizer, build_model, documents
+    from torch.utils.tensorboard import SummaryWriter
+
+    from holdfast.models import TrainingTokens
+    from holdfast.train.recompute import read_policy, same_for_all
+    from holdfast.train.trainer import Job, build_trainer
+
+    model = build_model(case["shape"], case["base"])
+    level = case.get("level", "layer")
+    count = model.config.num_hidden_layers
+    policy = same_for_all(level, count, offload=case.get("offload", False), mlp_tokens=case.get("mlp_tokens", 0))
+    if "levels" in case:
+        policy = read_policy({"levels": case["levels"], "offload": policy.offload, "mlp_tokens": policy.mlp_tokens})
+    train = {"max_steps": steps, "kernels": {"use": "always"} | case.get("kernels", {})}
+    config = run_config(case["base"], case["tokens"], **train)
+    rows = [TrainingTokens(**r) for r in documents((steps + 4) * case["tokens"], model.config.vocab_size, case["tokens"])]
+    job = Job(folder, config.train, case["tokens"], 1, 1, 1, None, policy)
+    return build_trainer(job, model, WordTokenizer.build(), rows, [], folder, SummaryWriter(str(folder)))
+
+
+def trl_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
+    """TRL as it comes: `trl` = padded batches, `trl-liger` = packing and Liger's kernels; checkpointing in both."""
+    import torch
+    from datasets import Dataset
+    from gpu_model import WordTokenizer, build_model, documents
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    model = build_model(case["shape"], case["base"])
+    model.config.use_cache = False
+    packed, cuda = case["trainer"] == "trl-liger", torch.cuda.is_available()
+    rows = documents((steps + 4) * case["tokens"], model.config.vocab_size, case["tokens"])
+    batch = 1 if packed else max(1, round(case["tokens"] / 410))
+    arguments = SFTConfig(
+        output_dir=str(folder), per_device_train_batch_size=batch, max_steps=steps, learning_rate=1e-4,
+        lr_scheduler_type="constant", optim="paged_adamw_8bit", max_length=case["tokens"] if packed else 1024,
+        packing=packed, gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False},
+        use_liger_kernel=packed and cuda, logging_steps=1, save_strategy="no", report_to="none", bf16=cuda,
+        use_cpu=not cuda, dataloader_pin_memory=cuda, disable_tqdm=True, seed=1,
+    )  # fmt: skip
+    lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    return SFTTrainer(
+        model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=WordTokenizer.build(),
+        peft_config=lora,
+    )  # fmt: skip
+
+
+def unsloth_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
+    """Unsloth on packed rows with its own checkpoint offload (it loads from a folder: the weights are written first)."""
+    from unsloth import FastLanguageModel  # first: it patches what is imported after it
+
+    from datasets import Dataset
+    from gpu_model import WordTokenizer, build_model, documents
+    from trl import SFTConfig, SFTTrainer
+
+    home = Path("/tmp/unsloth-bench") / case["shape"]  # noqa: S108 (a benchmark's scratch folder)
+    if not (home / "config.json").exists():
+        built = build_model(case["shape"], "bf16")
+        vocabulary = built.config.vocab_size
+        built.save_pretrained(home)
+        WordTokenizer.build().save_pretrained(home)
+        del built
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        str(home), max_seq_length=case["tokens"], load_in_4bit=True, local_files_only=True
+    )
+    vocabulary = model.config.vocab_size
+    model = FastLanguageModel.get_peft_model(
+        model, r=16, lora_alpha=32, lora_dropout=0, bias="none", use_gradient_checkpointing="unsloth",
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    )  # fmt: skip
+    rows = documents((steps + 4) * case["tokens"], vocabulary, case["tokens"])
+    arguments = SFTConfig(
+        output_dir=str(folder), per_device_train_batch_size=1, max_steps=steps, learning_rate=1e-4,
+        lr_scheduler_type="constant", optim="paged_adamw_8bit", max_length=case["tokens"], packing=True,
+        logging_steps=1, save_strategy="no", report_to="none", bf16=True, disable_tqdm=True, seed=1,
+    )  # fmt: skip
+    return SFTTrainer(
+        model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+    )
+
+
+BUILDERS = {"holdfast": holdfast_trainer, "trl": trl_trainer, "trl-liger": trl_trainer, "unsloth": unsloth_trainer}
+
+
+def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, Any]:
+    """Train `steps` steps and report on those after the first `warm`."""
+    import tempfile
+
+    import torch
+    from transformers import TrainerCallback
+
+    cuda = torch.cuda.is_available()
+    marks: list[tuple[float, int]] = []
+    losses: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+            if state.global_step < warm:
+                return
+            if cuda:
+                torch.cuda.synchronize()
+                if state.global_step == warm:
+                    torch.cuda.reset_peak_memory_stats()
+            marks.append((time.perf_counter(), trainer._total_train_tokens))
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **named: Any) -> None:
+            if "loss" in (logs or {}):
+                losses.append(logs["loss"])
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = BUILDERS[case["trainer"]](case, steps, Path(folder))
+        trainer.add_callback(Clock())
+        if cuda:
+            at_rest = torch.cuda.memory_allocated()
+        trainer.train()
+    seconds, tokens = marks[-1][0] - marks[0][0], marks[-1][1] - marks[0][1]
+    found = case | {
+        "tokens_per_second": round(tokens / seconds, 1),
+        "tokens_per_step": tokens // (len(marks) - 1),
+        "step_ms": [round(1e3 * (b[0] - a[0]), 1) for a, b in zip(marks, marks[1:], strict=False)],
+        "losses": [round(x, 4) for x in losses],
+    }
+    if cuda:
+        found |= {
+            "peak_bytes": torch.cuda.max_memory_allocated(), "reserved_bytes": torch.cuda.max_memory_reserved(),
+            "at_rest_bytes": at_rest,
+            "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 3),
+            "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 3),
+        }  # fmt: skip
+        free, total = torch.cuda.mem_get_info()
+        found["process_gib"] = round((total - free) / GIB, 3)
+    return found
+
+
+def run_cases(cases: list[dict[str, Any]]) -> None:
+    """Worker: one line of JSON a case on stdout; a case that fails says why."""
+    import gc
+
+    import torch
+
+    for case in cases:
+        began = time.perf_counter()
+        try:
+            row = measure(case, steps=case.pop("steps", 5))
+        except Exception as error:  # noqa: BLE001 (a peer may fail in any way; the others must still be measured)
+            import traceback
+
+            traceback.print_exc(file=sys.stderr)
+            row = case | {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+        row["wall_s"] = round(time.perf_counter() - began, 1)
+        print("ROW " + json.dumps(row), flush=True)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+
+def in_processes(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One process after the other; progress goes to stderr."""
+    rows = []
+    for group in groups:
+        command = [sys.executable, __file__, "--worker", json.dumps(group)]
+        environ = dict(os.environ)
+        if group[0]["trainer"] == "unsloth" and "UNSLOTH_SITE" in environ:  # it pins older versions of TRL and datasets
+            environ["PYTHONPATH"] = environ["UNSLOTH_SITE"] + ":" + environ.get("PYTHONPATH", "")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
+            for line in process.stdout or []:
+                if line.startswith("ROW "):
+                    rows.append(json.loads(line[4:]))
+                    print(line[4:].strip(), file=sys.stderr, flush=True)
+    return rows
+
+
+def peer_groups(shapes: list[str], budgets: list[int]) -> list[list[dict[str, Any]]]:
+    """All trainers at all budgets; holdfast at every recompute level that is worth showing."""
+    groups = []
+    for shape in shapes:
+        for trainer in ("trl", "trl-liger", "unsloth"):
+            groups.append([{"trainer": trainer, "shape": shape, "base": "nf4", "tokens": t} for t in budgets])
+        rows: list[dict[str, Any]] = []
+        for tokens in budgets:
+            ours = {"trainer": "holdfast", "shape": shape, "base": "nf4", "tokens": tokens}
+            rows += [ours | {"level": "layer", "offload": True, "mlp_tokens": 4096}, ours | {"level": "layer"},
+                     ours | {"level": "cheap"}]  # fmt: skip
+        groups.append(rows)
+    return groups
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware."""
+    from importlib import metadata
+
+    import torch
+
+    names = ("torch", "transformers", "trl", "peft", "bitsandbytes", "liger-kernel", "triton", "accelerate")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    return {"date": time.strftime("%Y-%m-%d"), "card": card, "python": platform.python_version(), **versions}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--case", nargs=5, metavar=("TRAINER", "SHAPE", "BASE", "TOKENS", "LEVEL"))
+    parser.add_argument("--worker")
+    parser.add_argument("--cases", type=Path, help="a JSON file with a list of lists of cases")
+    options = parser.parse_args()
+    if options.worker:
+        return run_cases(json.loads(options.worker))
+    if options.smoke:
+        groups = peer_groups(["smoke"], [512])
+    elif options.case:
+        trainer, shape, base, tokens, level = options.case
+        groups = [[{"trainer": trainer, "shape": shape, "base": base, "tokens": int(tokens), "level": level}]]
+    elif options.cases:
+        groups = json.loads(options.cases.read_text())
+    else:
+        groups = peer_groups(["Qwen2.5-7B", "Llama-3-8B"], [1024, 8192, 16384])
+    import torch
+
+    limit = gemm_limit() if torch.cuda.is_available() else None
+    print(json.dumps({"bench": "train_gpu", **environment(), "gemm_tflops": limit, "rows": in_processes(groups)}))
+    return None
+
+
+if __name__ == "__main__":
+    main()
