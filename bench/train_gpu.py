@@ -62,15 +62,13 @@ def holdfast_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
     from holdfast.models import TrainingTokens
-    from holdfast.train.recompute import read_policy, same_for_all
+    from holdfast.train.recompute import read_policy
     from holdfast.train.trainer import Job, build_trainer
 
     model = build_model(case["shape"], case["base"])
-    level = case.get("level", "layer")
     count = model.config.num_hidden_layers
-    policy = same_for_all(level, count, offload=case.get("offload", False), mlp_tokens=case.get("mlp_tokens", 0))
-    if "levels" in case:
-        policy = read_policy({"levels": case["levels"], "offload": policy.offload, "mlp_tokens": policy.mlp_tokens})
+    settings = {key: case[key] for key in ("offload", "mlp_tokens", "keep_weights", "graph_tokens") if key in case}
+    policy = read_policy({"levels": case.get("levels") or [[case.get("level", "layer"), count]], **settings})
     train = {"max_steps": steps, "kernels": {"use": "always"} | case.get("kernels", {})}
     config = run_config(case["base"], case["tokens"], **train)
     rows = [TrainingTokens(**r) for r in documents((steps + 4) * case["tokens"], model.config.vocab_size, case["tokens"])]
@@ -132,7 +130,7 @@ def unsloth_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
     arguments = SFTConfig(
         output_dir=str(folder), per_device_train_batch_size=1, max_steps=steps, learning_rate=1e-4,
         lr_scheduler_type="constant", optim="paged_adamw_8bit", max_length=case["tokens"], packing=True,
-        logging_steps=1, save_strategy="no", report_to="none", bf16=True, disable_tqdm=True, seed=1,
+        gradient_accumulation_steps=1, logging_steps=1, save_strategy="no", report_to="none", bf16=True, disable_tqdm=True, seed=1,
     )  # fmt: skip
     return SFTTrainer(
         model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
@@ -142,8 +140,20 @@ def unsloth_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
 BUILDERS = {"holdfast": holdfast_trainer, "trl": trl_trainer, "trl-liger": trl_trainer, "unsloth": unsloth_trainer}
 
 
+def counting(collate: Any, seen: list[int]) -> Any:
+    """The collator, adding the real tokens of each batch to `seen`."""
+
+    def counted(rows: Any) -> Any:
+        batch = collate(rows)
+        mask = batch.get("attention_mask")
+        seen[0] += int(mask.sum()) if mask is not None and mask.dim() == 2 else int(batch["input_ids"].numel())
+        return batch
+
+    return counted
+
+
 def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, Any]:
-    """Train `steps` steps and report on those after the first `warm`."""
+    """Train `steps` steps and report on those after the first `warm`. The peak is that of all steps."""
     import tempfile
 
     import torch
@@ -152,6 +162,7 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
     cuda = torch.cuda.is_available()
     marks: list[tuple[float, int]] = []
     losses: list[float] = []
+    seen = [0]
 
     class Clock(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
@@ -159,9 +170,7 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
                 return
             if cuda:
                 torch.cuda.synchronize()
-                if state.global_step == warm:
-                    torch.cuda.reset_peak_memory_stats()
-            marks.append((time.perf_counter(), trainer._total_train_tokens))
+            marks.append((time.perf_counter(), seen[0]))
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **named: Any) -> None:
             if "loss" in (logs or {}):
@@ -170,7 +179,10 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         trainer = BUILDERS[case["trainer"]](case, steps, Path(folder))
         trainer.add_callback(Clock())
+        trainer.data_collator = counting(trainer.data_collator, seen)
         if cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
             at_rest = torch.cuda.memory_allocated()
         trainer.train()
     seconds, tokens = marks[-1][0] - marks[0][0], marks[-1][1] - marks[0][1]
@@ -209,6 +221,10 @@ def run_cases(cases: list[dict[str, Any]]) -> None:
             row = case | {"error": f"{type(error).__name__}: {str(error)[:300]}"}
         row["wall_s"] = round(time.perf_counter() - began, 1)
         print("ROW " + json.dumps(row), flush=True)
+        from bitsandbytes.optim import GlobalOptimManager
+
+        # The Trainer registers the embedding there, and it would stay on the card for ever.
+        GlobalOptimManager.get_instance().module_weight_config_triple.clear()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -39,7 +39,7 @@ def tiny_model(family: str = "qwen2", base: str = "plain", *, device: str = "cpu
         models._keep_weights_as_they_are(model)
     if base != "plain":
         setattr(model, "is_loaded_in_4bit" if base == "nf4" else "is_loaded_in_8bit", True)
-    settings = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"} | lora
+    settings = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": "all-linear"} | lora
     model = get_peft_model(model, LoraConfig(init_lora_weights=False, **settings))
     for parameter in model.parameters():
         if parameter.requires_grad:

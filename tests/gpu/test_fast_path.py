@@ -33,11 +33,14 @@ def error(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor]) -> float:
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
 def test_no_further_from_float32_than_the_plain_path(family: str, base: str) -> None:
     models = {}
-    for name in ("plain", *LEVELS, "offload", "linears"):
+    for name in ("plain", *LEVELS, "offload", "graph", "kept weights", "linears"):
         model = tiny_model(family, base, device="cuda")
         if name != "plain":
             level: Any = name if name in LEVELS else "attention"
-            policy = same_for_all(level, 3, offload=name == "offload", mlp_tokens=32)
+            policy = same_for_all(
+                level, 3, offload=name == "offload", mlp_tokens=32, keep_weights=name == "kept weights",
+                graph_tokens=1024 if name == "graph" else 0,
+            )  # fmt: skip
             path = fast_path.install(model, policy, fused_layer=name != "linears")
             assert len(path.layers) == (0 if name == "linears" else 3), path.notes
         add_fused_lm_head(model.get_base_model(), outputs=OUTPUTS)
@@ -52,3 +55,23 @@ def test_no_further_from_float32_than_the_plain_path(family: str, base: str) -> 
     for name, (one_loss, one) in results.items():
         assert one_loss == pytest.approx(loss, rel=0.01), name
         assert error(one, gradients) < max(1.15 * error(results["plain"][1], gradients), 0.002), name
+
+
+def test_a_graph_replayed_with_other_documents_is_the_eager_pass() -> None:
+    for accumulate in (False, True):
+        gradients = []
+        for graph_tokens in (0, 1024):
+            model = tiny_model("qwen2", "nf4", device="cuda")
+            fast_path.install(model, same_for_all("layer", 3, graph_tokens=graph_tokens))
+            add_fused_lm_head(model.get_base_model(), outputs=OUTPUTS)
+            chunked_loss.install(model.get_base_model())
+            for seed, cut in ((1, 81), (2, 81), (3, 57), (4, 300)):
+                batch = {name: value[:, :cut] for name, value in packed("cuda", seed).items()}
+                if cut == 300:
+                    batch = {name: torch.cat([value] * 4, 1) for name, value in batch.items()}
+                if not accumulate:
+                    model.zero_grad()
+                outputs = model(**batch, fused_lm_head=True)
+                (-outputs.log_probs.sum() / 50).backward()
+            gradients.append({n: p.grad.float() for n, p in model.named_parameters() if p.requires_grad})
+        assert error(gradients[1], gradients[0]) < 0.01

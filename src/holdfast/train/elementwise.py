@@ -11,16 +11,18 @@ _NF4_BYTES = 1024
 _LOSS_BLOCK = 4096
 
 
-def add_norm(x: Tensor, o: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def add_norm(
+    x: Tensor, o: Tensor | None, weight: Tensor, eps: float, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """(h, n): h = x + o (x itself when o is None), n = h over its root mean square, times `weight` (RMSNorm)."""
+    n = torch.empty_like(x) if out is None else out
     if not _on_card(x):
         h = x if o is None else x + o
         scale = torch.rsqrt(h.float().pow(2).mean(-1, keepdim=True) + eps)
-        return h, (h.float() * scale).to(h.dtype) * weight
+        return h, n.copy_((h.float() * scale).to(h.dtype) * weight)
     from holdfast.train import kernels
 
     h = x if o is None else torch.empty_like(x)
-    n = torch.empty_like(x)
     second = x if o is None else o
     kernels.add_norm[(x.shape[0],)](
         x, second, weight, h, n, x.stride(0), second.stride(0), h.stride(0), n.stride(0), x.shape[1], eps,

@@ -13,6 +13,7 @@ from holdfast.train.attention import Heads, register, segments_of
 from holdfast.train.elementwise import add_norm, norm_backward
 from holdfast.train.fused_layer import Batch, FusedLayer, Norm
 from holdfast.train.fused_lora import fuse_linears
+from holdfast.train.graphs import Graphs
 from holdfast.train.groups import build_group, refresh
 from holdfast.train.offload import HostStore, host_store
 from holdfast.train.recompute import Policy, same_for_all
@@ -28,6 +29,7 @@ class FastPath:
     linears: int
     notes: list[str]
     store: HostStore | None
+    graphs: Graphs | None = None
 
     def forget(self) -> None:
         """Drop what an aborted step left behind."""
@@ -71,15 +73,17 @@ def install(
         decoder.config._attn_implementation = register()
     if fused_layer:
         for index, layer in enumerate(decoder.layers):
-            fused = _fuse(layer, index, decoder.config, dtype, keep_weights=device.type == "cpu")
+            fused = _fuse(layer, index, decoder.config, dtype, keep_weights=policy.keep_weights or device.type == "cpu")
             if isinstance(fused, str):
                 path.notes.append(fused)
                 path.layers.clear()
                 break
             fused.level, fused.mlp_tokens, fused.store = policy.levels[index], policy.mlp_tokens, path.store
             path.layers.append(fused)
+        if path.layers and device.type == "cuda" and policy.graph_tokens and path.store is None:
+            path.graphs = Graphs(tuple(path.layers), policy.graph_tokens)
         for layer, fused in zip(decoder.layers, path.layers, strict=False):
-            layer.forward = types.MethodType(_forward_of(fused, layer.forward), layer)
+            layer.forward = types.MethodType(_forward_of(fused, path.graphs, layer.forward), layer)
     if fused_lora and not path.layers:
         path.linears = fuse_linears(model, dtype)
     if path.layers:
@@ -100,7 +104,7 @@ def _fuse(layer: Any, index: int, config: Any, dtype: torch.dtype, *, keep_weigh
         [attention.q_proj, attention.k_proj, attention.v_proj], [attention.o_proj],
         [mlp.gate_proj, mlp.up_proj], [mlp.down_proj],
     )  # fmt: skip
-    groups = [build_group(modules, dtype, keep_weights=keep_weights) for modules in named]
+    groups = [build_group(modules, dtype, widen=True, keep_weights=keep_weights) for modules in named]
     if any(group is None for group in groups):
         return "layers with LoRA dropout, DoRA or several adapters are not fused"
     qkv, o, gate_up, down = (group for group in groups if group is not None)
@@ -113,12 +117,14 @@ def _fuse(layer: Any, index: int, config: Any, dtype: torch.dtype, *, keep_weigh
     )  # fmt: skip
 
 
-def _forward_of(fused: FusedLayer, before: Any) -> Any:
+def _forward_of(fused: FusedLayer, graphs: Graphs | None, before: Any) -> Any:
     def forward(self: Any, hidden_states: Tensor, *args: Any, **named: Any) -> Tensor:
-        if named.get("past_key_values") is not None or "holdfast_batch" not in named:
-            named.pop("holdfast_batch", None)
+        batch = named.pop("holdfast_batch", None)
+        if batch is None or named.get("past_key_values") is not None:
             return before(hidden_states, *args, **named)
-        return fused.run(hidden_states, named["holdfast_batch"])
+        if graphs is not None and graphs.fits(hidden_states):  # then the first layer runs them all
+            return graphs.run(hidden_states, batch) if fused.index == 0 else hidden_states
+        return fused.run(hidden_states, batch)
 
     return forward
 

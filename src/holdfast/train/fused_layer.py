@@ -72,14 +72,15 @@ class FusedLayer:
 
 def _attention_input(layer: FusedLayer, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
     """(normed x, q/k/v after rotary, x A^T)."""
-    _, n = add_norm(x, None, *layer.norm_in)
+    _, n = add_norm(x, None, *layer.norm_in, out=layer.qkv.room(x.shape[0]))
     qkv, xa = layer.qkv.forward(n, layer.qkv.weights())
     turned = qkv[:, : (layer.heads.query + layer.heads.key) * layer.heads.width]
     rotate(turned, turned, batch.cos, batch.sin, layer.heads.width)
     return n, qkv, xa
 
 
-def _forward(layer: FusedLayer, x: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def layer_forward(layer: FusedLayer, x: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """(output, what the layer's level keeps for `layer_backward`)."""
     kept, keep = {"x": x}, KEPT[layer.level]
     n, qkv, _ = _attention_input(layer, x, batch)
     if "norms" in keep:
@@ -90,7 +91,7 @@ def _forward(layer: FusedLayer, x: Tensor, batch: Batch) -> tuple[Tensor, dict[s
         kept["qkv"] = qkv
     del qkv
     o, _ = layer.o.forward(out, layer.o.weights())
-    h, n = add_norm(x, o, *layer.norm_mid)
+    h, n = add_norm(x, o, *layer.norm_mid, out=layer.gate_up.room(x.shape[0]))
     del o
     if "attention" in keep:
         kept |= {"out": out, "lse": lse, "h": h}
@@ -127,12 +128,14 @@ def _recompute(layer: FusedLayer, kept: dict[str, Tensor], batch: Batch) -> _Rec
         n_in, qkv, xa = _attention_input(layer, x, batch)
     if "out" in kept:
         out, lse, h = kept["out"], kept["lse"], kept["h"]
-        n_mid = kept["n_mid"] if "n_mid" in kept else add_norm(h, None, *layer.norm_mid)[1]
+        n_mid = kept.get("n_mid")
+        if n_mid is None:
+            n_mid = add_norm(h, None, *layer.norm_mid, out=layer.gate_up.room(h.shape[0]))[1]
     else:
         n_in = None  # made again at the end: one norm costs less than its memory through the MLP
         out, lse = attend(qkv, layer.heads, batch.segments)
         o, _ = layer.o.forward(out, layer.o.weights())
-        h, n_mid = add_norm(x, o, *layer.norm_mid)
+        h, n_mid = add_norm(x, o, *layer.norm_mid, out=layer.gate_up.room(x.shape[0]))
     return _Recomputed(qkv, out, lse, h, n_mid, n_in, xa)
 
 
@@ -164,9 +167,10 @@ def _mlp_backward(
     return n, for_gate_up, for_down
 
 
-def _backward(
+def layer_backward(
     layer: FusedLayer, kept: dict[str, Tensor], batch: Batch, dy: Tensor, *, need_dx: bool
 ) -> tuple[Tensor | None, list[Tensor]]:
+    """(gradient of the input, gradients of `layer.parameters`)."""
     made = _recompute(layer, kept, batch)
     d_norm, for_gate_up, for_down = _mlp_backward(layer, kept, made, dy)
     dh = norm_backward(d_norm, made.h, layer.norm_mid.weight, layer.norm_mid.eps, dy)
@@ -195,7 +199,7 @@ class _Layer(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, layer: FusedLayer, batch: Batch, training: bool, *parameters: Tensor
     ) -> Tensor:
-        y, kept = _forward(layer, x, batch)
+        y, kept = layer_forward(layer, x, batch)
         if not training:
             return y
         ctx.layer, ctx.batch = layer, batch
@@ -210,7 +214,7 @@ class _Layer(torch.autograd.Function):
         layer: FusedLayer = ctx.layer
         kept = ctx.kept if layer.store is None else layer.store.fetch(layer.index)
         ctx.kept = None
-        dx, gradients = _backward(layer, kept, ctx.batch, dy.contiguous(), need_dx=ctx.needs_input_grad[0])
+        dx, gradients = layer_backward(layer, kept, ctx.batch, dy.contiguous(), need_dx=ctx.needs_input_grad[0])
         return dx, None, None, None, *gradients
 
 

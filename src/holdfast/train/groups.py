@@ -6,7 +6,7 @@ Idea of fusing the adapter into one node: https://arxiv.org/abs/2309.14717 and o
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 from holdfast.train.weights import dequantize, dequantize_into, kind_of
 
 Weights = list[tuple[slice, Tensor]]
+# Where the adapter lies in a de-quantised matrix: beside it (more inputs: helps wide outputs), below it (more outputs:
+# helps the gradient of wide inputs), or nowhere.
+Widened = Literal["", "columns", "rows"]
 
 
 class Part(NamedTuple):
@@ -39,39 +42,68 @@ class Group:
     bias: Tensor | None
     parameters: tuple[torch.nn.Parameter, ...]
     copies: tuple[tuple[Tensor, torch.nn.Parameter, float], ...]
-    cache: dict[str, Weights] | None
+    widened: Widened
+    cache: dict[str, Tensor]
+    keep_weights: bool = False
 
     def weights(self) -> Weights:
         """The matrices to multiply with: one for quantised layers (de-quantised side by side), else each its own."""
-        if self.cache is not None and "weights" in self.cache:
-            return self.cache["weights"]
-        found: Weights
         if any(kind_of(part.linear) == "plain" for part in self.parts):
-            found = [(part.rows, dequantize(part.linear, self.dtype)) for part in self.parts]
-        else:
+            return [(part.rows, dequantize(part.linear, self.dtype)) for part in self.parts]
+        whole = self.cache.get("whole")
+        if whole is None:
+            ranks = 0 if self.a is None else self.a.shape[0]
+            height = self.outputs + (ranks if self.widened == "rows" else 0)
+            width = self.inputs + (ranks if self.widened == "columns" else 0)
             device = self.parts[0].linear.weight.device
-            whole = torch.empty(self.outputs, self.inputs, dtype=self.dtype, device=device)
+            whole = torch.empty(height, width, dtype=self.dtype, device=device)
             for part in self.parts:
-                dequantize_into(part.linear, whole[part.rows])
-            found = [(slice(0, self.outputs), whole)]
-        if self.cache is not None:
-            self.cache["weights"] = found
-        return found
+                dequantize_into(part.linear, whole[part.rows, : self.inputs])
+            if self.keep_weights:
+                self.cache["whole"] = whole
+        self._write_adapter(whole)
+        return [(slice(0, self.outputs), whole)]
+
+    def _write_adapter(self, whole: Tensor) -> None:
+        """The adapter beside (s B) or below (A) the frozen weights, so that one product computes both."""
+        if self.widened == "rows" and self.a is not None:
+            whole[self.outputs :].copy_(self.a)
+        if self.widened == "columns":
+            tail = whole[:, self.inputs :]
+            if len(self.parts) > 1:
+                tail.zero_()
+            for part in self.parts:
+                if part.b is not None and part.rank is not None:
+                    tail[part.rows, part.rank].copy_(part.b)
+
+    def room(self, tokens: int) -> Tensor:
+        """An input buffer (tokens, inputs or more): `forward` needs its own columns beside the input's."""
+        ranks = self.a.shape[0] if self.widened == "columns" and self.a is not None else 0
+        return torch.empty(
+            tokens, self.inputs + ranks, dtype=self.dtype, device=self.parts[0].linear.weight.device
+        )[:, : self.inputs]  # fmt: skip
 
     def forward(self, x: Tensor, weights: Weights) -> tuple[Tensor, Tensor | None]:
-        """(y, x A^T)."""
+        """(y, x A^T). When the group is widened by columns, x must lie in a buffer from `room`."""
         y = x.new_empty(x.shape[0], self.outputs)
+        thin = None
+        if self.widened == "columns" and self.a is not None:
+            wide = x.as_strided((x.shape[0], x.stride(0)), (x.stride(0), 1))
+            thin = wide[:, self.inputs :]
+            torch.mm(x, self.a.t(), out=thin)
+            x = wide
         for rows, weight in weights:
+            used = weight[: self.outputs] if self.widened == "rows" else weight
             if self.bias is None:
-                torch.mm(x, weight.t(), out=y[:, rows])
+                torch.mm(x, used.t(), out=y[:, rows])
             else:
-                torch.addmm(self.bias[rows], x, weight.t(), out=y[:, rows])
-        return y, self._add_update(x, y)
+                torch.addmm(self.bias[rows], x, used.t(), out=y[:, rows])
+        return y, self._add_update(x, y) if self.widened != "columns" else thin
 
     def add_to(self, y: Tensor, x: Tensor, weights: Weights) -> None:
-        """y += the product, in place (the residual is added inside the product)."""
+        """y += the product, in place (the residual is added inside the product). Not for groups widened by columns."""
         for rows, weight in weights:
-            y[:, rows].addmm_(x, weight.t())
+            y[:, rows].addmm_(x, (weight[: self.outputs] if self.widened == "rows" else weight).t())
             if self.bias is not None:
                 y[:, rows].add_(self.bias[rows])
         self._add_update(x, y)
@@ -111,6 +143,10 @@ class Group:
     def input_gradient(self, dy: Tensor, thin: Tensor | None, weights: Weights, out: Tensor | None = None) -> Tensor:
         """dy W + (s dy B) A, into `out` when given."""
         dx = dy.new_empty(dy.shape[0], self.inputs) if out is None else out
+        if self.widened == "rows" and thin is not None:
+            wide = torch.cat([dy, thin], 1)
+            return torch.mm(wide, weights[0][1], out=dx)
+        weights = [(rows, weight[:, : self.inputs]) for rows, weight in weights]
         for index, (rows, weight) in enumerate(weights):
             if index == 0:
                 torch.mm(dy[:, rows], weight, out=dx)
@@ -121,10 +157,13 @@ class Group:
         return dx
 
 
-def build_group(modules: list[Any], dtype: torch.dtype, *, keep_weights: bool = False) -> Group | None:
+def build_group(
+    modules: list[Any], dtype: torch.dtype, *, widen: bool = False, keep_weights: bool = False
+) -> Group | None:
     """A group of layers (PEFT LoRA layers or bare ones); None when one of them does more than this file computes.
 
-    keep_weights: de-quantise once and keep the result (the CPU, where memory is cheap and unpacking is not).
+    widen: compute a wide product and its update at once (inputs then need a buffer from `room`).
+    keep_weights: de-quantise once and keep the result (where memory is cheap: the CPU, or a card that has room).
     """
     if not all(_is_plain_lora(module) for module in modules):
         return None
@@ -147,10 +186,14 @@ def build_group(modules: list[Any], dtype: torch.dtype, *, keep_weights: bool = 
         copies += [(a[start : start + rank], pair[0], 1.0), (b, pair[1], scale)]
         parts.append(Part(linear, rows, slice(start, start + rank), scale, b))
         start += rank
-    cache: dict[str, Weights] | None = {} if keep_weights else None
+    widened: Widened = ""
+    quantized = all(kind_of(linear) != "plain" for linear in linears)
+    if widen and quantized and a is not None and a.shape[0] % 8 == 0 and row != inputs:  # 8: rows start at 16 bytes
+        widened = "columns" if row > inputs else "rows"
     return Group(
-        tuple(parts), inputs, row, dtype, a, _bias(linears, dtype), tuple(parameters), tuple(copies), cache
-    )
+        tuple(parts), inputs, row, dtype, a, _bias(linears, dtype), tuple(parameters), tuple(copies), widened, {},
+        keep_weights,
+    )  # fmt: skip
 
 
 def refresh(groups: list[Group]) -> None:

@@ -21,12 +21,15 @@ KEPT: dict[Level, frozenset[str]] = {
 
 
 class Policy(NamedTuple):
-    """Levels of all layers, whether what is kept goes to pinned host memory, and tokens that pass an MLP at once
-    (0 = all; fewer tokens need less memory and as much time as long as the products stay large)."""
+    """Levels of all layers; whether what is kept goes to pinned host memory; tokens that pass an MLP at once (0 = all;
+    fewer need less memory, and as much time while the products stay large); whether 4-bit and 8-bit weights stay
+    de-quantised on the card beside the packed ones; up to how many tokens a step is replayed as a CUDA graph."""
 
     levels: tuple[Level, ...]
     offload: bool = False
     mlp_tokens: int = 0
+    keep_weights: bool = False
+    graph_tokens: int = 2048
 
     def as_json(self) -> dict[str, Any]:
         """For settings.json: levels are written as runs, [["cheap", 12], ["layer", 16]]."""
@@ -36,19 +39,20 @@ class Policy(NamedTuple):
                 runs[-1][1] += 1
             else:
                 runs.append([level, 1])
-        return {"levels": runs, "offload": self.offload, "mlp_tokens": self.mlp_tokens}
+        return {"levels": runs, **{name: value for name, value in self._asdict().items() if name != "levels"}}
 
 
 def read_policy(document: dict[str, Any]) -> Policy:
-    """The inverse of `Policy.as_json`. Raises ValueError for a level that does not exist."""
+    """The inverse of `Policy.as_json`. Raises ValueError for a level that does not exist, TypeError for a
+    setting that does not."""
     levels: list[Level] = []
     for name, count in document["levels"]:
         if name not in LEVELS:
             raise ValueError(f"recompute level {name!r}: expected one of {', '.join(LEVELS)}")
         levels += [cast(Level, name)] * int(count)
-    return Policy(tuple(levels), bool(document["offload"]), int(document["mlp_tokens"]))
+    return Policy(tuple(levels), **{name: value for name, value in document.items() if name != "levels"})
 
 
-def same_for_all(level: Level, layers: int, *, offload: bool = False, mlp_tokens: int = 0) -> Policy:
-    """One level for every layer."""
-    return Policy((level,) * layers, offload, mlp_tokens)
+def same_for_all(level: Level, layers: int, **settings: Any) -> Policy:
+    """One level for every layer; `settings` as in Policy."""
+    return Policy((level,) * layers, **settings)

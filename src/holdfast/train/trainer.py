@@ -28,6 +28,7 @@ from trl import SFTConfig, SFTTrainer  # noqa: E402
 from holdfast.train import fast_path  # noqa: E402
 from holdfast.train.callbacks import StopRequest, Watch, stop_on_signal  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
+from holdfast.train.optimizer import NoWaiting  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
 
 LOGS = "logs"
@@ -129,6 +130,7 @@ def build_trainer(
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     if job.fast:
+        trainer.add_callback(NoWaiting())
         trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy)
     return trainer
 
@@ -178,6 +180,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         gradient_checkpointing=train.gradient_checkpointing and not (job.fast and fast_path.can_fuse(train)),
         gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=train.logging_steps,
+        logging_nan_inf_filter=False,  # it hides what Watch looks for, and waits for the card in every step
         save_strategy="steps",
         save_steps=train.save_steps,
         save_total_limit=max(2, train.save_total_limit),  # the newest may be half-written: one more must stay
