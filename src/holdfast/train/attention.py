@@ -70,8 +70,10 @@ def attend(qkv: Tensor, heads: Heads, segments: Segments) -> tuple[Tensor, Tenso
     return torch.cat(parts).view(qkv.shape[0], -1), qkv.new_empty(0)
 
 
-def attend_backward(d_out: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, heads: Heads, segments: Segments) -> Tensor:
-    """The gradient of `qkv`, from that of the output."""
+def attend_backward(
+    d_out: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, heads: Heads, segments: Segments
+) -> tuple[Tensor, ...]:
+    """The gradients of queries, keys and values (tokens, heads x width), from that of the output."""
     q, k, v = _split(qkv, heads)
     if has_flash(qkv.device, qkv.dtype):
         nothing = torch.zeros(2, dtype=torch.int64, device=qkv.device)
@@ -79,7 +81,7 @@ def attend_backward(d_out: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, heads:
             d_out.view(q.shape), q, k, v, out.view(q.shape), lse, segments.bounds, segments.bounds,
             segments.longest, segments.longest, **_CAUSAL, rng_state=nothing, unused=nothing, scale=heads.scale,
         )  # fmt: skip
-        return torch.cat([g.reshape(qkv.shape[0], -1) for g in grads], 1)
+        return tuple(g.reshape(qkv.shape[0], -1) for g in grads)
     whole = torch.empty_like(qkv)
     cuts = segments.bounds.tolist()
     for s, e in zip(cuts, cuts[1:], strict=False):
@@ -90,7 +92,7 @@ def attend_backward(d_out: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, heads:
             result = _plain(*inputs, heads)
         grads = torch.autograd.grad(result, inputs, d_out[s:e].view(result.shape))
         whole[s:e] = torch.cat([g.reshape(e - s, -1) for g in grads], 1)
-    return whole
+    return whole.split([n * heads.width for n in (heads.query, heads.key, heads.key)], 1)
 
 
 def varlen_attention(
@@ -131,7 +133,8 @@ class _Varlen(torch.autograd.Function):
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, None, None]:
         qkv, out, lse, bounds = ctx.saved_tensors
         segments = Segments(bounds, ctx.longest)
-        return attend_backward(d_out.contiguous(), qkv, out, lse, ctx.heads, segments), None, None
+        grads = attend_backward(d_out.contiguous(), qkv, out, lse, ctx.heads, segments)
+        return torch.cat(grads, 1), None, None
 
 
 def register() -> str:

@@ -82,15 +82,18 @@ def _attention_input(layer: FusedLayer, x: Tensor, batch: Batch) -> tuple[Tensor
 def layer_forward(layer: FusedLayer, x: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """(output, what the layer's level keeps for `layer_backward`)."""
     kept, keep = {"x": x}, KEPT[layer.level]
-    n, qkv, _ = _attention_input(layer, x, batch)
+    n, qkv, xa = _attention_input(layer, x, batch)
     if "norms" in keep:
         kept["n_in"] = n
-    del n
+    if "qkv" in keep:
+        _keep(kept, "xa_qkv", xa)
+    del n, xa
     out, lse = attend(qkv, layer.heads, batch.segments)
     if "qkv" in keep:
         kept["qkv"] = qkv
     del qkv
-    o, _ = layer.o.forward(out, layer.o.weights())
+    o, xa = layer.o.forward(out, layer.o.weights())
+    _keep(kept, "xa_o", xa)
     h, n = add_norm(x, o, *layer.norm_mid, out=layer.gate_up.room(x.shape[0]))
     del o
     if "attention" in keep:
@@ -101,13 +104,23 @@ def layer_forward(layer: FusedLayer, x: Tensor, batch: Batch) -> tuple[Tensor, d
     y = h.clone() if "attention" in keep else h
     slices = [slice(0, x.shape[0])] if "gate_up" in keep else layer.slices(x.shape[0])
     w_gate_up, w_down = layer.gate_up.weights(), layer.down.weights()
+    thins = []
     for part in slices:
-        gate_up, _ = layer.gate_up.forward(n[part], w_gate_up)
-        layer.down.add_to(y[part], swiglu(gate_up), w_down)
+        gate_up, xa = layer.gate_up.forward(n[part], w_gate_up)
+        thins.append(layer.down.add_to(y[part], swiglu(gate_up), w_down))
         if "gate_up" in keep:
             kept["gate_up"] = gate_up
-        del gate_up
+            _keep(kept, "xa_gate_up", xa)
+        del gate_up, xa
+    if thins[0] is not None:
+        kept["xa_down"] = thins[0] if len(thins) == 1 else torch.cat([t for t in thins if t is not None])
     return y, kept
+
+
+def _keep(kept: dict[str, Tensor], name: str, thin: Tensor | None) -> None:
+    """Keep a thin product by itself: it may be a view into a wide buffer that must not live on with it."""
+    if thin is not None:
+        kept[name] = thin.contiguous()
 
 
 class _Recomputed(NamedTuple):
@@ -121,7 +134,7 @@ class _Recomputed(NamedTuple):
 
 
 def _recompute(layer: FusedLayer, kept: dict[str, Tensor], batch: Batch) -> _Recomputed:
-    x, n_in, xa = kept["x"], kept.get("n_in"), None
+    x, n_in, xa = kept["x"], kept.get("n_in"), kept.get("xa_qkv")
     if "qkv" in kept:
         qkv = kept["qkv"]
     else:
@@ -133,6 +146,7 @@ def _recompute(layer: FusedLayer, kept: dict[str, Tensor], batch: Batch) -> _Rec
             n_mid = add_norm(h, None, *layer.norm_mid, out=layer.gate_up.room(h.shape[0]))[1]
     else:
         n_in = None  # made again at the end: one norm costs less than its memory through the MLP
+        xa = None if xa is None else xa.contiguous()
         out, lse = attend(qkv, layer.heads, batch.segments)
         o, _ = layer.o.forward(out, layer.o.weights())
         h, n_mid = add_norm(x, o, *layer.norm_mid, out=layer.gate_up.room(x.shape[0]))
@@ -150,21 +164,31 @@ def _mlp_backward(
     slices = [slice(0, n.shape[0])] if "gate_up" in kept else layer.slices(n.shape[0])
     for part in slices:
         if "gate_up" in kept:
-            gate_up, xa = kept.pop("gate_up"), layer.gate_up.project(n[part])
+            gate_up, xa = kept.pop("gate_up"), kept.get("xa_gate_up")
         else:
             gate_up, xa = layer.gate_up.forward(n[part], w_gate_up)
         thin = layer.down.thin(dy[part])
         product = layer.down.input_gradient(dy[part], thin, w_down)
         swiglu_backward(gate_up, product)
-        _sum(
-            for_down, layer.down.parameter_gradients(product, layer.down.project(product), dy[part], thin)
-        )
+        xa_down = kept["xa_down"][part] if "xa_down" in kept else None
+        _sum(for_down, layer.down.parameter_gradients(product, xa_down, dy[part], thin))
         del product
         thin = layer.gate_up.thin(gate_up)
         _sum(for_gate_up, layer.gate_up.parameter_gradients(n[part], xa, gate_up, thin))
         layer.gate_up.input_gradient(gate_up, thin, w_gate_up, out=n[part])
         del gate_up
     return n, for_gate_up, for_down
+
+
+def _attention_gradient(layer: FusedLayer, made: _Recomputed, d_out: Tensor, batch: Batch) -> Tensor:
+    """Gradient of q/k/v before rotary, side by side."""
+    grads = attend_backward(d_out, made.qkv, made.out, made.lse, layer.heads, batch.segments)
+    whole = torch.empty_like(made.qkv)
+    parts = whole.split([g.shape[1] for g in grads], 1)
+    for part, grad in zip(parts[:2], grads[:2], strict=True):
+        rotate(grad, part, batch.cos, batch.sin, layer.heads.width, back=True)
+    parts[2].copy_(grads[2])
+    return whole
 
 
 def layer_backward(
@@ -176,17 +200,14 @@ def layer_backward(
     dh = norm_backward(d_norm, made.h, layer.norm_mid.weight, layer.norm_mid.eps, dy)
     del d_norm
     thin = layer.o.thin(dh)
-    for_o = layer.o.parameter_gradients(made.out, layer.o.project(made.out), dh, thin)
+    for_o = layer.o.parameter_gradients(made.out, kept.get("xa_o"), dh, thin)
     d_out = layer.o.input_gradient(dh, thin, layer.o.weights())
-    d_qkv = attend_backward(d_out, made.qkv, made.out, made.lse, layer.heads, batch.segments)
+    d_qkv = _attention_gradient(layer, made, d_out, batch)
     del d_out
-    turned = d_qkv[:, : (layer.heads.query + layer.heads.key) * layer.heads.width]
-    rotate(turned, turned, batch.cos, batch.sin, layer.heads.width, back=True)
     x = kept["x"]
     n_in = add_norm(x, None, *layer.norm_in)[1] if made.n_in is None else made.n_in
-    xa = layer.qkv.project(n_in) if made.xa_qkv is None else made.xa_qkv
     thin = layer.qkv.thin(d_qkv)
-    for_qkv = layer.qkv.parameter_gradients(n_in, xa, d_qkv, thin)
+    for_qkv = layer.qkv.parameter_gradients(n_in, made.xa_qkv, d_qkv, thin)
     dx = None
     if need_dx:
         d_norm = layer.qkv.input_gradient(d_qkv, thin, layer.qkv.weights())

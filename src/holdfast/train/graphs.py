@@ -15,7 +15,7 @@ from holdfast.train.attention import Segments
 from holdfast.train.fused_layer import Batch, FusedLayer, layer_backward, layer_forward
 
 STEP = 256
-SHORTEST_DOCUMENT = 8  # on average: more documents than tokens / 8 do not go through a graph
+SHORTEST_DOCUMENT = 32  # on average: a pass with more documents than tokens / 32 does not go through a graph
 
 
 @dataclass

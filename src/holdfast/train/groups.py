@@ -100,13 +100,14 @@ class Group:
                 torch.addmm(self.bias[rows], x, used.t(), out=y[:, rows])
         return y, self._add_update(x, y) if self.widened != "columns" else thin
 
-    def add_to(self, y: Tensor, x: Tensor, weights: Weights) -> None:
-        """y += the product, in place (the residual is added inside the product). Not for groups widened by columns."""
+    def add_to(self, y: Tensor, x: Tensor, weights: Weights) -> Tensor | None:
+        """y += the product, in place (the residual is added inside the product); returns x A^T. Not for groups widened
+        by columns."""
         for rows, weight in weights:
             y[:, rows].addmm_(x, (weight[: self.outputs] if self.widened == "rows" else weight).t())
             if self.bias is not None:
                 y[:, rows].add_(self.bias[rows])
-        self._add_update(x, y)
+        return self._add_update(x, y)
 
     def _add_update(self, x: Tensor, y: Tensor) -> Tensor | None:
         thin = self.project(x)

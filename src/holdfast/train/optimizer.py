@@ -2,7 +2,8 @@
 
 bitsandbytes 0.50 (optim/optimizer.py, `step`) synchronises once a parameter and once more at the end when paged:
 392 waits a step for a 7B model with adapters on all matrices. All its kernels run on one stream, so one order is kept
-without them; only reading the state on the host (saving) has to wait.
+without them; only reading the state on the host (saving) has to wait. Nor is every paged state asked for in every step:
+it stays on the card until the driver needs the memory, and comes back when a kernel touches it.
 """
 
 import types
@@ -45,6 +46,7 @@ def stop_waiting(optimizer: Any) -> bool:
             torch.cuda.synchronize()
         return state_dict(*args, **named)
 
+    optimizer.prefetch_state = _nothing
     optimizer.step = types.MethodType(step_without_waiting, optimizer)
     optimizer.state_dict = types.MethodType(state_dict_after_waiting, optimizer)
     return True

@@ -190,6 +190,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         use_cpu=not cuda,
         bf16=cuda,
         dataloader_pin_memory=cuda,
+        dataloader_num_workers=1 if cuda and job.fast else 0,  # the next batch is made while the card computes
         disable_tqdm=True,
         seed=job.seed,
         data_seed=job.seed,
