@@ -164,10 +164,6 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
     losses: list[float] = []
     seen, held = [0], [0]  # real tokens collated so far; most memory that the whole process held
     ours = case["trainer"] == "holdfast"  # collates in a process of its own, so that it is asked instead
-    if cuda and "card_gib" in case:  # a smaller card: what its CUDA context takes is not torch's to use
-        total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction((case["card_gib"] - 0.67) * GIB / total)
-
     class Clock(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
             if state.global_step < warm:
@@ -190,6 +186,9 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
         if cuda:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+            if "card_gib" in case:  # a smaller card: what its CUDA context takes is not torch's to use
+                total = torch.cuda.get_device_properties(0).total_memory
+                torch.cuda.set_per_process_memory_fraction((case["card_gib"] - 0.67) * GIB / total)
             at_rest = torch.cuda.memory_allocated()
         trainer.train()
     seconds, tokens = marks[-1][0] - marks[0][0], marks[-1][1] - marks[0][1]
@@ -253,18 +252,30 @@ def in_processes(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return rows
 
 
+# What the planner chooses for holdfast at each budget: for 8 to 16 GB (what is kept goes to the host, or is computed
+# again), and for a card with room.
+OURS: dict[int, tuple[dict[str, Any], ...]] = {
+    1024: ({"level": "layer"}, {"level": "none", "keep_weights": True}),
+    8192: ({"level": "layer", "offload": True, "mlp_tokens": 4096}, {"level": "layer"},
+           {"level": "none", "keep_weights": True}),
+    16384: ({"level": "layer", "offload": True, "mlp_tokens": 4096},
+            {"level": "mlp", "offload": True, "mlp_tokens": 8192}, {"level": "layer"},
+            {"level": "cheap", "keep_weights": True}, {"level": "none", "keep_weights": True}),
+}  # fmt: skip
+
+
 def peer_groups(shapes: list[str], budgets: list[int]) -> list[list[dict[str, Any]]]:
-    """All trainers at all budgets; holdfast at every recompute level that is worth showing."""
+    """All trainers at all budgets, each trainer in a process of its own; holdfast with several policies."""
     groups = []
     for shape in shapes:
-        for trainer in ("trl", "trl-liger", "unsloth"):
-            groups.append([{"trainer": trainer, "shape": shape, "base": "nf4", "tokens": t} for t in budgets])
-        rows: list[dict[str, Any]] = []
-        for tokens in budgets:
-            ours = {"trainer": "holdfast", "shape": shape, "base": "nf4", "tokens": tokens}
-            rows += [ours | {"level": "layer", "offload": True, "mlp_tokens": 4096}, ours | {"level": "layer"},
-                     ours | {"level": "cheap"}]  # fmt: skip
-        groups.append(rows)
+        case = {"shape": shape, "base": "nf4"}
+        ours = [case | {"trainer": "holdfast", "tokens": t} | policy for t in budgets for policy in OURS.get(t, ({},))]
+        groups.append(ours)
+        groups += [
+            [case | {"trainer": trainer, "tokens": t} for t in budgets] for trainer in ("unsloth", "trl-liger", "trl")
+        ]
+    for row in (row for group in groups for row in group):
+        row["steps"] = 14 if row["tokens"] <= 1024 else 8 if row["trainer"] == "holdfast" else 4
     return groups
 
 
@@ -281,8 +292,14 @@ def environment() -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = None
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {"date": time.strftime("%Y-%m-%d"), "card": card, "python": platform.python_version(), **versions}
+
+
+def _in_a_process_of_its_own(option: str) -> Any:
+    """This process must not hold memory of the card while others are measured."""
+    done = subprocess.run([sys.executable, __file__, option], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -291,11 +308,17 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--case", nargs=5, metavar=("TRAINER", "SHAPE", "BASE", "TOKENS", "LEVEL"))
-    parser.add_argument("--worker")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--limit", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--cases", type=Path, help="a JSON file with a list of lists of cases")
     options = parser.parse_args()
     if options.worker:
         return run_cases(json.loads(options.worker))
+    if options.limit:
+        import torch
+
+        print(json.dumps(gemm_limit() if torch.cuda.is_available() else None))
+        return None
     if options.smoke:
         groups = peer_groups(["smoke"], [512])
     elif options.case:
@@ -305,10 +328,9 @@ def main() -> None:
         groups = json.loads(options.cases.read_text())
     else:
         groups = peer_groups(["Qwen2.5-7B", "Llama-3-8B"], [1024, 8192, 16384])
-    import torch
-
-    limit = gemm_limit() if torch.cuda.is_available() else None
-    print(json.dumps({"bench": "train_gpu", **environment(), "gemm_tflops": limit, "rows": in_processes(groups)}))
+    limit = _in_a_process_of_its_own("--limit")
+    rows = in_processes(groups)
+    print(json.dumps({"bench": "train_gpu", **environment(), "gemm_tflops": limit, "rows": rows}))
     return None
 
 

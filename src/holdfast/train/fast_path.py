@@ -14,7 +14,7 @@ from holdfast.train.elementwise import add_norm, norm_backward
 from holdfast.train.fused_layer import Batch, FusedLayer, Norm
 from holdfast.train.fused_lora import fuse_linears
 from holdfast.train.graphs import Graphs
-from holdfast.train.groups import build_group, refresh
+from holdfast.train.groups import build_group, gather_copies
 from holdfast.train.offload import HostStore, host_store
 from holdfast.train.recompute import Policy, same_for_all
 
@@ -131,7 +131,7 @@ def _forward_of(fused: FusedLayer, graphs: Graphs | None, before: Any) -> Any:
 
 def _describe_batches(decoder: Any, layers: list[FusedLayer]) -> None:
     """Before each pass: copy the adapters, and hand the documents and rotary angles down to every layer."""
-    groups = [group for layer in layers for group in layer.groups()]
+    copies = gather_copies([group for layer in layers for group in layer.groups()])
 
     def describe(module: Any, args: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         if named.get("past_key_values") is not None:
@@ -142,8 +142,8 @@ def _describe_batches(decoder: Any, layers: list[FusedLayer]) -> None:
         segments = segments_of(shape, x.device, named)
         extra = {"cu_seq_lens_q": segments.bounds, "cu_seq_lens_k": segments.bounds}
         extra |= {"max_length_q": segments.longest, "max_length_k": segments.longest}
-        if groups:
-            refresh(groups)
+        if layers:
+            copies.refresh()
             position = named.get("position_ids")
             if position is None:
                 position = torch.arange(shape[1], device=x.device)[None]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holdfast.train.groups import Group, build_group, refresh
+from holdfast.train.groups import Group, build_group, gather_copies
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -46,7 +46,8 @@ def fuse_linears(model: Any, dtype: torch.dtype, *, skip: tuple[Any, ...] = ()) 
         module.forward = types.MethodType(_forward_of(group), module)
         groups.append(group)
     if groups:
-        model.register_forward_pre_hook(lambda *_: refresh(groups))
+        copies = gather_copies(groups)
+        model.register_forward_pre_hook(lambda *_: copies.refresh())
     return len(groups)
 
 

@@ -41,7 +41,6 @@ class Group:
     a: Tensor | None
     bias: Tensor | None
     parameters: tuple[torch.nn.Parameter, ...]
-    copies: tuple[tuple[Tensor, torch.nn.Parameter, float], ...]
     widened: Widened
     cache: dict[str, Tensor]
     keep_weights: bool = False
@@ -174,7 +173,7 @@ def build_group(
     device, inputs = linears[0].weight.device, linears[0].in_features
     ranks = [_rank(module) for module in modules]
     a = torch.empty(sum(ranks), inputs, dtype=dtype, device=device) if any(ranks) else None
-    parts, parameters, copies, row, start = [], [], [], 0, 0
+    parts, parameters, row, start = [], [], 0, 0
     for module, linear, rank in zip(modules, linears, ranks, strict=True):
         rows, row = slice(row, row + linear.out_features), row + linear.out_features
         if not rank or a is None:
@@ -184,7 +183,6 @@ def build_group(
         pair = (module.lora_A["default"].weight, module.lora_B["default"].weight)
         scale = float(module.scaling["default"])
         parameters += list(pair)
-        copies += [(a[start : start + rank], pair[0], 1.0), (b, pair[1], scale)]
         parts.append(Part(linear, rows, slice(start, start + rank), scale, b))
         start += rank
     widened: Widened = ""
@@ -192,19 +190,47 @@ def build_group(
     if widen and quantized and a is not None and a.shape[0] % 8 == 0 and row != inputs:  # 8: rows start at 16 bytes
         widened = "columns" if row > inputs else "rows"
     return Group(
-        tuple(parts), inputs, row, dtype, a, _bias(linears, dtype), tuple(parameters), tuple(copies), widened, {},
+        tuple(parts), inputs, row, dtype, a, _bias(linears, dtype), tuple(parameters), widened, {},
         keep_weights,
     )  # fmt: skip
 
 
-def refresh(groups: list[Group]) -> None:
-    """Copy the adapters (float32 parameters) into the compute type; before each forward pass."""
-    pairs = [pair for group in groups for pair in group.copies]
-    if not pairs:
-        return
-    torch._foreach_copy_([copy for copy, _, _ in pairs], [parameter.data for _, parameter, _ in pairs])
-    for scale in {scale for _, _, scale in pairs if scale != 1.0}:
-        torch._foreach_mul_([copy for copy, _, s in pairs if s == scale], scale)
+@dataclass(frozen=True)
+class Copies:
+    """The adapters of many groups in the compute type, in one piece of memory: copied by a handful of kernels."""
+
+    flat: Tensor | None
+    parameters: tuple[torch.nn.Parameter, ...]
+    scaled: tuple[tuple[float, tuple[Tensor, ...]], ...]
+
+    def refresh(self) -> None:
+        """Copy the parameters (float32) anew; before each forward pass."""
+        if self.flat is None:
+            return
+        self.flat.copy_(torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters]))
+        for scale, copies in self.scaled:
+            torch._foreach_mul_(list(copies), scale)
+
+
+def gather_copies(groups: list[Group]) -> Copies:
+    """Move the copies of all groups into one piece of memory: each group's A matrices, then its B matrices."""
+    found = [(group, group.a) for group in groups if group.a is not None]
+    if not found:
+        return Copies(None, (), ())
+    total = sum(parameter.numel() for group, _ in found for parameter in group.parameters)
+    flat = torch.empty(total, dtype=found[0][0].dtype, device=found[0][1].device)
+    parameters: list[torch.nn.Parameter] = []
+    scaled: dict[float, list[Tensor]] = {}
+    offset = 0
+    for group, a in found:
+        bs = [(part.scale, part.b) for part in group.parts if part.b is not None]
+        for copy in (a, *(b for _, b in bs)):
+            copy.set_(flat.untyped_storage(), offset, copy.shape, copy.stride())
+            offset += copy.numel()
+        parameters += [*group.parameters[::2], *group.parameters[1::2]]
+        for scale, b in bs:
+            scaled.setdefault(scale, []).append(b)
+    return Copies(flat, tuple(parameters), tuple((s, tuple(bs)) for s, bs in scaled.items() if s != 1.0))
 
 
 def _bias(linears: list[Any], dtype: torch.dtype) -> Tensor | None:
