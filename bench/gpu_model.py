@@ -1,6 +1,5 @@
 """Random weights in the shape of a public model, and random documents for it: what GPU benchmarks train."""
 
-import gc
 from typing import Any
 
 import torch
@@ -50,9 +49,6 @@ def build_model(shape: str, base: str, attention: str = "sdpa") -> Any:
                 value = _random(parameter.shape, dtype, generator) if parameter.dim() > 1 else None
                 value = torch.ones(parameter.shape, device=device, dtype=dtype) if value is None else value
                 setattr(parent, name, torch.nn.Parameter(value, requires_grad=False))
-        if isinstance(parent, torch.nn.ModuleList) or not list(parent.children()):
-            continue
-        gc.collect()  # what was replaced hangs in reference cycles
     decoder = model.get_decoder()
     decoder.rotary_emb = type(decoder.rotary_emb)(config=config).to(device)
     model.tie_weights()

@@ -154,6 +154,7 @@ def counting(collate: Any, seen: list[int]) -> Any:
 
 def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, Any]:
     """Train `steps` steps and report on those after the first `warm`. The peak is that of all steps."""
+    import gc
     import tempfile
 
     import torch
@@ -184,6 +185,7 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
         if not ours:
             trainer.data_collator = counting(trainer.data_collator, seen)
         if cuda:
+            gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             if "card_gib" in case:  # a smaller card: what its CUDA context takes is not torch's to use
