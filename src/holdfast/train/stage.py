@@ -38,7 +38,9 @@ def run(context: StageContext) -> None:
         checkpoint=checkpoint,
         policy=read_policy(settings["recompute"]) if settings.get("recompute") else None,
     )
-    result = fine_tune(job, tokenizer, rows["train"], rows["valid"], context.out.path, context.console)
+    result = fine_tune(
+        job, tokenizer, rows["train"], rows["valid"], context.out.path, context.console, context.run_dir.journal
+    )
     with context.out.writing("adapter") as folder:
         result.save_adapter(folder, config.base_model)
     context.out.write_jsonl("trainer_log.jsonl", result.log)
