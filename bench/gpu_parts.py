@@ -26,7 +26,12 @@ def rand(*shape: int) -> torch.Tensor:
 def products(tokens: int) -> dict[str, float]:
     """TFLOP/s of the products of a Qwen2.5-7B layer, and of thin products beside them (ms)."""
     found: dict[str, float] = {}
-    for name, outputs, inputs in (("qkv", 4608, 3584), ("o", 3584, 3584), ("gate_up", 37888, 3584), ("down", 3584, 18944)):
+    for name, outputs, inputs in (
+        ("qkv", 4608, 3584),
+        ("o", 3584, 3584),
+        ("gate_up", 37888, 3584),
+        ("down", 3584, 18944),
+    ):
         x, w, dy = rand(tokens, inputs), rand(outputs, inputs), rand(tokens, outputs)
         y = torch.empty(tokens, outputs, device="cuda", dtype=torch.bfloat16)
         flop = 2 * tokens * outputs * inputs / 1e9

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from gpu_model import SHAPES
-from train_gpu import run_config
+from gpu_trainers import run_config
 
 from holdfast.plan import memory
 from holdfast.plan.constants import constant
@@ -56,7 +56,9 @@ def compare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         name = " ".join(str(row[key]) for key in ("shape", "base", "tokens", "level"))
         name += " offload" if row.get("offload") else ""
         name += " kept weights" if row.get("keep_weights") else ""
-        found.append({"case": name, "predicted": peak, "measured": row["peak_bytes"], "error": peak / row["peak_bytes"] - 1})
+        found.append(
+            {"case": name, "predicted": peak, "measured": row["peak_bytes"], "error": peak / row["peak_bytes"] - 1}
+        )
     return found
 
 
@@ -78,13 +80,18 @@ def draw(rows: list[dict[str, Any]]) -> str:
         lines.append(f'<text x="{at}" y="{size - 22}" text-anchor="middle">{tick}</text>')
         lines.append(f'<text x="34" y="{size - at + 4}" text-anchor="end">{tick}</text>')
     dots = [
-        f'<circle cx="{place(r["measured"]):.1f}" cy="{size - place(r["predicted"]):.1f}" r="3.5" fill="#1f6feb"><title>'
-        f'{r["case"]}: {100 * r["error"]:+.2f} %</title></circle>'
+        f'<circle cx="{place(r["measured"]):.1f}" cy="{size - place(r["predicted"]):.1f}" r="3.5" fill="#1f6feb">'
+        f"<title>"
+        f"{r['case']}: {100 * r['error']:+.2f} %</title></circle>"
         for r in rows
     ]
     text = f'<text x="{size / 2}" y="{size - 4}" text-anchor="middle">measured peak, GiB</text>'
-    text += f'<text x="12" y="{size / 2}" transform="rotate(-90 12 {size / 2})" text-anchor="middle">predicted, GiB</text>'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" font-family="sans-serif" font-size="11">'
+    text += (
+        f'<text x="12" y="{size / 2}" transform="rotate(-90 12 {size / 2})" text-anchor="middle">predicted, GiB</text>'
+    )
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" font-family="sans-serif" font-size="11">'
+    )
     return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *lines, *dots, text, "</svg>", ""])
 
 

@@ -86,7 +86,9 @@ def loss_and_gradients(model: Any, batch: dict[str, Tensor]) -> tuple[float, dic
     outputs = model(**batch, fused_lm_head=True)
     loss = -outputs.log_probs.sum() / outputs.label_mask.sum()
     loss.backward()
-    named = {name: p.grad.float().cpu() for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
+    named = {
+        name: p.grad.float().cpu() for name, p in model.named_parameters() if p.requires_grad and p.grad is not None
+    }
     return float(loss), named
 
 

@@ -26,7 +26,9 @@ def result(model: Any) -> tuple[float, dict[str, torch.Tensor]]:
 def error(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor]) -> float:
     """Of all adapter gradients together, Frobenius."""
     assert got.keys() == want.keys()
-    return float(sum((got[n] - want[n]).norm() ** 2 for n in want) ** 0.5 / sum(want[n].norm() ** 2 for n in want) ** 0.5)
+    return float(
+        sum((got[n] - want[n]).norm() ** 2 for n in want) ** 0.5 / sum(want[n].norm() ** 2 for n in want) ** 0.5
+    )
 
 
 @pytest.mark.parametrize("base", ["nf4", "int8", "plain"])

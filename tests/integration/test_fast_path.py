@@ -7,8 +7,7 @@ import torch
 from trl.trainer.utils import add_fused_lm_head
 
 from holdfast.train import chunked_loss, fast_path
-from holdfast.train.attention import register
-from holdfast.train.recompute import LEVELS, Policy, read_policy, same_for_all
+from holdfast.train.recompute import LEVELS, Policy, same_for_all
 from tiny_adapted import loss_and_gradients, packed, tiny_model, worst_difference
 
 EXACT = 2e-5

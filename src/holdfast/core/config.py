@@ -71,7 +71,7 @@ class KernelsConfig(Section):
     use: Literal["auto", "always", "never"] = "auto"
     """`auto` = on a CUDA card; on the CPU the trainer's own path stays, `always` uses ours there too."""
     fused_layer: bool = True
-    """Decoder layers as one node with forward and backward by hand (llama, mistral, qwen2; no LoRA dropout, no DoRA)."""
+    """Decoder layers as one node, forward and backward by hand (llama, mistral, qwen2; no LoRA dropout, no DoRA)."""
     fused_lora: bool = True
     """LoRA matrices as one node each, where layers are not fused."""
     attention: bool = True

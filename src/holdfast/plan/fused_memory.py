@@ -20,7 +20,7 @@ WIDE = 2  # bytes of a bf16 value
 
 @dataclass(frozen=True)
 class Recompute:
-    """A recompute policy as in settings.json: the first `layers - fast` layers at `level`, the last `fast` at `upper`."""
+    """A recompute policy: the first `layers - fast` layers at `level`, the last `fast` at `upper`."""
 
     level: Level
     upper: Level
@@ -70,9 +70,9 @@ class Widths:
     def of(cls, shape: ModelShape, train: TrainConfig, *, quantized: bool) -> "Widths":
         """From the shape; `expanded` = keys and values repeated for the query heads in attention's backward pass."""
         query = shape.heads * shape.head_dim
-        ranks = [train.lora_r * count if quantized else 0 for count in (3, 2, 1)]
+        rank = train.lora_r if quantized else 0
         return cls(
-            shape.hidden, query, query + 2 * shape.kv_width, shape.intermediate, *ranks, shape.heads,
+            shape.hidden, query, query + 2 * shape.kv_width, shape.intermediate, 3 * rank, 2 * rank, rank, shape.heads,
             2 * query if shape.kv_heads != shape.heads else 0,
         )  # fmt: skip
 

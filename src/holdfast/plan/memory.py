@@ -127,7 +127,8 @@ def _offloaded(shape: ModelShape, config: RunConfig, tokens: int, policy: Recomp
     if not chosen.offload:
         return {}
     width = Widths.of(shape, config.train, quantized=config.train.adapter == "qlora")
-    return {"offloaded activations": int(shape.layers * tokens * 2 * width.kept(chosen.level, config.train.lora_r) * 9 / 8)}  # fmt: skip
+    kept = shape.layers * tokens * 2 * width.kept(chosen.level, config.train.lora_r)
+    return {"offloaded activations": int(kept * 9 / 8)}
 
 
 def batch_tokens(config: RunConfig, lengths: Lengths, rows: int) -> tuple[int, int]:
@@ -149,10 +150,7 @@ def nf4_bytes(weights: int) -> int:
 
 
 def weight_bytes(shape: ModelShape, adapter: str, wide: int) -> int:
-    """The loaded base model: NF4 matrices for `qlora`, bytes and a scale a row for `int8`, else all in `wide` bytes.
-
-    Embedding, head and norms stay `wide`.
-    """
+    """The base model: NF4 matrices for `qlora`, bytes and row scales for `int8`; all else `wide`, as embedding and head."""
     if adapter == "int8":
         matrices = shape.layers * sum(linear.size + 4 * linear.rows for linear in shape.linears)
         return matrices + wide * (shape.embedding_weights + shape.small_weights)

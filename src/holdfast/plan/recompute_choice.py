@@ -19,7 +19,7 @@ def least_memory(train: TrainConfig) -> Recompute:
 
 
 def _may_offload(train: TrainConfig, level: Level) -> bool:
-    """`auto` sends only what is small beside its layer's work: the products' inputs of `cheap` would wait for the bus."""
+    """`auto` sends only what is small beside its layer's work; what `cheap` keeps would wait for the bus."""
     return train.activation_offloading is True or (
         train.activation_offloading == "auto" and level not in ("cheap", "none")
     )

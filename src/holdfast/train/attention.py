@@ -89,7 +89,7 @@ def attend_backward(
             continue
         with torch.enable_grad():
             inputs = [x[s:e].detach().requires_grad_() for x in (q, k, v)]
-            result = _plain(*inputs, heads)
+            result = _plain(inputs[0], inputs[1], inputs[2], heads)
         grads = torch.autograd.grad(result, inputs, d_out[s:e].view(result.shape))
         whole[s:e] = torch.cat([g.reshape(e - s, -1) for g in grads], 1)
     return whole.split([n * heads.width for n in (heads.query, heads.key, heads.key)], 1)

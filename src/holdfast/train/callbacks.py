@@ -10,7 +10,6 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from holdfast.core.console import Bar
-from holdfast.core.errors import StageError
 from holdfast.train.checkpoints import keep_newest, mark_complete
 from holdfast.train.guard import LossGuard
 

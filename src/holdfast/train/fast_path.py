@@ -140,7 +140,7 @@ def _describe_batches(decoder: Any, layers: list[FusedLayer]) -> None:
         x = args[0] if x is None else x
         shape = (int(x.shape[0]), int(x.shape[1]))
         segments = segments_of(shape, x.device, named)
-        extra = {"cu_seq_lens_q": segments.bounds, "cu_seq_lens_k": segments.bounds}
+        extra: dict[str, Any] = {"cu_seq_lens_q": segments.bounds, "cu_seq_lens_k": segments.bounds}
         extra |= {"max_length_q": segments.longest, "max_length_k": segments.longest}
         if layers:
             copies.refresh()

@@ -217,9 +217,7 @@ def layer_backward(
 
 class _Layer(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, layer: FusedLayer, batch: Batch, training: bool, *parameters: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: FusedLayer, batch: Batch, training: bool, *parameters: Tensor) -> Tensor:
         y, kept = layer_forward(layer, x, batch)
         if not training:
             return y

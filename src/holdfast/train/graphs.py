@@ -64,11 +64,10 @@ class Graphs:
         return self.sized[key]
 
     def _capture(self, tokens: int, x: Tensor, batch: Batch, *, need_dx: bool) -> _Sized:
-        like = {"dtype": x.dtype, "device": x.device}
         bounds = torch.full((_most_documents(tokens),), tokens, dtype=torch.int32, device=x.device)
         angles = (torch.zeros(tokens, batch.cos.shape[1], dtype=batch.cos.dtype, device=x.device) for _ in range(2))
         held = Batch(Segments(bounds, tokens), *angles)
-        given, dy = torch.zeros(tokens, x.shape[1], **like), torch.zeros(tokens, x.shape[1], **like)
+        given, dy = x.new_zeros(tokens, x.shape[1]), x.new_zeros(tokens, x.shape[1])
         count = sum(p.numel() for layer in self.layers for p in layer.parameters)
         gradients = torch.zeros(count, dtype=torch.float32, device=x.device)
         _fill(given, held, x, batch)
@@ -86,12 +85,14 @@ class Graphs:
                 out, kept = layer_forward(layer, out, held)
                 kepts.append(kept)
         self.pool = forward.pool()
-        dx: Tensor | None = dy
+        dx: Tensor | None = None
+        flowing = dy
         with torch.cuda.graph(backward, pool=self.pool):
             end = count
             for layer in reversed(self.layers):
                 first = layer is self.layers[0]
-                dx, found = layer_backward(layer, kepts.pop(), held, dx, need_dx=need_dx or not first)
+                dx, found = layer_backward(layer, kepts.pop(), held, flowing, need_dx=need_dx or not first)
+                flowing = dy if dx is None else dx
                 start = end - sum(g.numel() for g in found)
                 _write(gradients[start:end], found)
                 end = start
@@ -115,7 +116,8 @@ class _Stack(torch.autograd.Function):
         sized.dy[ctx.tokens :].zero_()
         sized.backward.replay()
         whole = sized.gradients.clone()
-        found = [part.view(shape) for part, shape in zip(whole.split([s.numel() for s in ctx.shapes]), ctx.shapes, strict=True)]  # fmt: skip
+        parts = whole.split([shape.numel() for shape in ctx.shapes])
+        found = [part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True)]
         dx = None if sized.dx is None else sized.dx[: ctx.tokens].clone()
         return dx if ctx.needs_input_grad[0] else None, None, None, *found
 

@@ -236,8 +236,11 @@ def gather_copies(groups: list[Group]) -> Copies:
 def _bias(linears: list[Any], dtype: torch.dtype) -> Tensor | None:
     if all(linear.bias is None for linear in linears):
         return None
-    zeros = [torch.zeros(linear.out_features, device=linear.weight.device) for linear in linears]
-    return torch.cat([z if linear.bias is None else linear.bias.data for z, linear in zip(zeros, linears, strict=True)]).to(dtype)  # fmt: skip
+    found = [
+        torch.zeros(linear.out_features, device=linear.weight.device) if linear.bias is None else linear.bias.data
+        for linear in linears
+    ]
+    return torch.cat([bias.to(dtype) for bias in found])
 
 
 def _rank(module: Any) -> int:
@@ -251,7 +254,7 @@ def _is_plain_lora(module: Any) -> bool:
     names = list(module.lora_A)
     if not names:
         return not module.merged
-    dropout = module.lora_dropout["default"] if "default" in module.lora_dropout else None
+    dropout = dict(module.lora_dropout.items()).get("default")
     return (
         names == ["default"]
         and not module.merged

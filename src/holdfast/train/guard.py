@@ -38,7 +38,9 @@ class LossGuard:
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **named: Any) -> Any:
         """The trainer's step, after a look at the step before."""
         self.check()
-        shown = {name: inputs[name] for name in ("input_ids", "position_ids", "attention_mask") if name in inputs}
+        shown: dict[str, Any] = {
+            name: inputs[name] for name in ("input_ids", "position_ids", "attention_mask") if name in inputs
+        }
         loss = self._training_step(model, inputs, *args, **named)
         self.pending = _Pending(self.trainer.state.global_step + 1, loss, shown)
         return loss
@@ -53,7 +55,9 @@ class LossGuard:
         if not math.isfinite(loss):
             self._stop(pending, f"the loss is {loss}")
         if usual is not None and loss > max(SPIKE * usual, usual + SPIKE):
-            self._stop(pending, f"the loss jumped to {loss:.3f}, the median of the last {len(self.recent)} is {usual:.3f}")
+            self._stop(
+                pending, f"the loss jumped to {loss:.3f}, the median of the last {len(self.recent)} is {usual:.3f}"
+            )
         self.recent.append(loss)
 
     def forget(self) -> None:

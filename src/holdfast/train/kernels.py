@@ -157,5 +157,7 @@ def cross_entropy(
             z = tl.load(base + column, mask=column < width, other=-float("inf")).to(tl.float32)
             p = tl.exp(z - log_total)
             tl.store(
-                base + column, (tl.where(column == label, 1.0, 0.0) - p).to(logits.dtype.element_ty), mask=column < width
+                base + column,
+                (tl.where(column == label, 1.0, 0.0) - p).to(logits.dtype.element_ty),
+                mask=column < width,
             )

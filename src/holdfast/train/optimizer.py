@@ -35,7 +35,7 @@ def stop_waiting(optimizer: Any) -> bool:
 
     def step_without_waiting(self: Any, closure: Any = None) -> Any:
         before = source.sync_gpu
-        source.sync_gpu = _nothing
+        source.sync_gpu = _nothing  # type: ignore[assignment]
         try:
             return step(closure)
         finally:

@@ -47,9 +47,9 @@ def halve(trainer: Any, what: str) -> dict[str, Any]:
     memory = _memory()
     if rows % 2:
         raise DoesNotFitError(
-            f"training ran out of memory in step {step + 1} with {rows} row(s) at a time, which cannot be halved: {what}"
+            f"training ran out of memory in step {step + 1} with {rows} row(s) at a time, no number to halve: {what}"
             + (f" ({memory})" if memory else ""),
-            hint="free the card from other processes (nvidia-smi shows them), or holdfast plan -c FILE for what would fit",
+            hint="free the card from other processes (see nvidia-smi), or ask holdfast plan -c FILE for what fits",
         )
     arguments.per_device_train_batch_size = rows // 2
     arguments.gradient_accumulation_steps *= 2
@@ -67,7 +67,8 @@ def _memory() -> str:
     if not torch.cuda.is_available():
         return ""
     free, total = torch.cuda.mem_get_info()
-    return f"{free / 2**30:.2f} of {total / 2**30:.2f} GiB free, torch's peak {torch.cuda.max_memory_allocated() / 2**30:.2f}"
+    peak = torch.cuda.max_memory_allocated()
+    return f"{free / 2**30:.2f} of {total / 2**30:.2f} GiB free, torch's peak {peak / 2**30:.2f}"
 
 
 def _save(trainer: Any, folder: Path) -> Path | None:
