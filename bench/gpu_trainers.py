@@ -37,7 +37,7 @@ def holdfast_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
     count = model.config.num_hidden_layers
     settings = {key: case[key] for key in ("offload", "mlp_tokens", "keep_weights", "graph_tokens") if key in case}
     policy = read_policy({"levels": case.get("levels") or [[case.get("level", "layer"), count]], **settings})
-    train = {"max_steps": steps, "kernels": {"use": "always"} | case.get("kernels", {})}
+    train = {"max_steps": steps, "kernels": case.get("kernels", {})}
     config = run_config(case["base"], case["tokens"], **train)
     rows = [
         TrainingTokens(**r) for r in documents((steps + 4) * case["tokens"], model.config.vocab_size, case["tokens"])

@@ -68,8 +68,8 @@ class PlanConfig(Section):
 class KernelsConfig(Section):
     """Which of holdfast's own parts lie under the trainer. Each can be switched off by itself."""
 
-    use: Literal["auto", "always", "never"] = "auto"
-    """`auto` = on a CUDA card; on the CPU the trainer's own path stays, `always` uses ours there too."""
+    use: Literal["auto", "never"] = "auto"
+    """`never` leaves everything to TRL, PEFT and bitsandbytes."""
     fused_layer: bool = True
     """Decoder layers as one node, forward and backward by hand (llama, mistral, qwen2; no LoRA dropout, no DoRA)."""
     fused_lora: bool = True

@@ -55,6 +55,7 @@ TABLE = (
         "2026-11-21, TRL 1.16 on CPU, 21 M parameters, 300 to 4,096 tokens: fitted to peaks of 0.73 to 1.87 GiB",
     ),
     Constant("loss_rows", 2048, "rows", "format", "train/chunked_loss.py ROWS: logits of so many rows at once"),
+    Constant("cpu_unpacked_weights", 2**28, "weights", "format", "train/fast_path.py SMALL: kept unpacked on the CPU"),
     Constant("labelled_share", 2 / 3, "share", "estimate", "tokens with a label; matters where the loss is the peak"),
     Constant("document_tokens", 350, "tokens", "estimate", "mean document; attention's backward pass rounds up to 128"),
     Constant(

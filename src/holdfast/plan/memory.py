@@ -112,6 +112,8 @@ def train_memory(
         quantized = config.train.adapter == "qlora"
         parts |= fused_activations(shape, config.train, tokens, adapter, chosen, quantized=quantized)
         return _with_process(parts, on_gpu=True)
+    if not on_gpu and config.train.adapter == "qlora" and shape.linear_weights <= constant("cpu_unpacked_weights"):
+        parts["unpacked weights"] = wide * shape.linear_weights
     parts |= {
         "gradients": int(adapter * constant("adapter_bytes")),
         **activation_bytes(shape, config.train, tokens, on_gpu=on_gpu),
@@ -150,7 +152,7 @@ def nf4_bytes(weights: int) -> int:
 
 
 def weight_bytes(shape: ModelShape, adapter: str, wide: int) -> int:
-    """The base model: NF4 matrices for `qlora`, bytes and row scales for `int8`; all else `wide`, as embedding and head."""
+    """The base model: NF4 matrices for `qlora`, bytes and row scales for `int8`; all else in `wide` bytes a weight."""
     if adapter == "int8":
         matrices = shape.layers * sum(linear.size + 4 * linear.rows for linear in shape.linears)
         return matrices + wide * (shape.embedding_weights + shape.small_weights)

@@ -18,6 +18,7 @@ from holdfast.train.groups import build_group, gather_copies
 from holdfast.train.offload import HostStore, host_store
 from holdfast.train.recompute import Policy, same_for_all
 
+SMALL = 2**28  # weights: on the CPU models up to here stay de-quantised (unpacking takes longer than their products)
 FAMILIES = ("llama", "mistral", "qwen2")
 
 
@@ -72,8 +73,10 @@ def install(
     if attention:
         decoder.config._attn_implementation = register()
     if fused_layer:
+        count = sum(m.in_features * m.out_features for m in decoder.layers.modules() if isinstance(m, torch.nn.Linear))
+        keep = policy.keep_weights or (device.type == "cpu" and count <= SMALL)
         for index, layer in enumerate(decoder.layers):
-            fused = _fuse(layer, index, decoder.config, dtype, keep_weights=policy.keep_weights or device.type == "cpu")
+            fused = _fuse(layer, index, decoder.config, dtype, keep_weights=keep)
             if isinstance(fused, str):
                 path.notes.append(fused)
                 path.layers.clear()

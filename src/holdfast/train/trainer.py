@@ -53,8 +53,7 @@ class Job:
     @property
     def fast(self) -> bool:
         """Whether holdfast's own parts lie under the trainer."""
-        use = self.train.kernels.use
-        return use == "always" or (use == "auto" and torch.cuda.is_available())
+        return self.train.kernels.use != "never"
 
 
 @dataclass(frozen=True)
