@@ -26,7 +26,8 @@ def line(row: dict[str, Any], limit: float) -> str:
     policy += " kept weights" if row.get("keep_weights") else ""
     share = row["tokens_per_second"] * flop / limit / 1e12
     return (
-        f"| {row['trainer']} | {row['shape']} {row['base']} | {row['tokens']} | {policy} | {row['tokens_per_second']:,.0f} "
+        f"| {row['trainer']} | {row['shape']} {row['base']} | {row['tokens']} | {policy} | "
+        f"{row['tokens_per_second']:,.0f} "
         f"| {row['peak_gib']:.2f} | {row['reserved_gib']:.2f} | {100 * share:.0f} % |"
     )
 
