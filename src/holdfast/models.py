@@ -54,6 +54,8 @@ def go_offline() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    # Packed steps differ by some tokens: without this the card's allocator keeps pieces that nothing else fits into.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     # bitsandbytes says on every load that it cannot fetch an optional CPU kernel; it must not fetch anything.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -72,6 +72,21 @@ class PlanConfig(Section):
     """Share of the available memory and disk that must stay free."""
 
 
+class KernelsConfig(Section):
+    """Which of holdfast's own parts lie under the trainer. Each can be switched off by itself."""
+
+    use: Literal["auto", "never"] = "auto"
+    """`never` leaves everything to TRL, PEFT and bitsandbytes."""
+    fused_layer: bool = True
+    """Decoder layers as one node, forward and backward by hand (llama, mistral, qwen2; no LoRA dropout, no DoRA)."""
+    fused_lora: bool = True
+    """LoRA matrices as one node each, where layers are not fused."""
+    attention: bool = True
+    """Packed documents by torch's varlen flash attention; false = SDPA with a dense mask, which also unfuses layers."""
+    chunked_loss: bool = True
+    """Loss from labelled positions only, in pieces; false = TRL's own fused head."""
+
+
 class TrainConfig(Section):
     """How to train. Names and meanings are those of Axolotl, PEFT and the Hugging Face trainer."""
 
@@ -111,6 +126,11 @@ class TrainConfig(Section):
     """Fill each row of `sequence_len` tokens with several examples."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, more time."""
+    recompute: Literal["auto", "layer", "attention", "mlp", "cheap", "none"] = "auto"
+    """What fused layers compute again, from most to least; `auto` = as `plan` finds that it fits."""
+    activation_offloading: bool | Literal["auto"] = "auto"
+    """Keep what fused layers save in pinned host memory; `auto` = when `plan` finds no other way to fit."""
+    kernels: KernelsConfig = KernelsConfig()
     logging_steps: Positive = 5
     """Write the loss every so many optimiser steps."""
     save_steps: Positive = 50

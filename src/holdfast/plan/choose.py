@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from holdfast.core.config import RunConfig
 from holdfast.core.errors import DoesNotFitError
 from holdfast.plan.constants import GIB, TABLE, rate_for
+from holdfast.plan.fused_memory import Recompute, is_fused
 from holdfast.plan.hardware import Hardware
-from holdfast.plan.memory import Demand, Lengths, Place, adapter_parameters, demands
+from holdfast.plan.memory import Demand, Lengths, Place, adapter_parameters, batch_tokens, demands
+from holdfast.plan.recompute_choice import fastest
 from holdfast.plan.remedies import Remedy, find_remedies
 from holdfast.plan.shape import ModelShape, read_shape
 from holdfast.plan.target import Limit, Target, choose_target, limits_of, real_device
@@ -25,6 +28,7 @@ class Choice(NamedTuple):
     accumulation: int
     demands: list[Demand]
     failed: Demand | None
+    policy: Recompute | None = None
 
 
 def plan_for(
@@ -74,7 +78,8 @@ def make_plan(
             "gradient_accumulation_steps": choice.accumulation,
             "device": device,
             "dtype": "bfloat16" if device == "cuda" else "float32",
-            "attention": "sdpa",
+            "attention": "varlen" if choice.policy is not None and device == "cuda" else "sdpa",
+            "recompute": choice.policy.as_json(shape.layers) if choice.policy is not None else None,
         },
         "requested": {
             "micro_batch_size": config.train.micro_batch_size,
@@ -92,7 +97,14 @@ def make_plan(
 def choose_batch(
     shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, limits: Mapping[Place, Limit]
 ) -> Choice:
-    """The largest micro-batch up to the configured one that fits and divides the effective batch."""
+    """The fastest micro-batch up to the configured one that fits and divides the effective batch.
+
+    On a card with fused layers that means also: the recompute policy; elsewhere the largest is taken as the fastest.
+    """
+    if target.device == "gpu" and is_fused(shape, config.train):
+        fast = _choose_fused(shape, config, lengths, target, limits)
+        if fast is not None:
+            return fast
     effective = config.train.micro_batch_size * config.train.gradient_accumulation_steps
     candidates = [rows for rows in range(config.train.micro_batch_size, 0, -1) if effective % rows == 0]
     for rows in candidates:
@@ -102,6 +114,35 @@ def choose_batch(
         if failed is None or (failed.phase, failed.place) != ("train", target.device):
             break
     return choice
+
+
+def _choose_fused(
+    shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, limits: Mapping[Place, Limit]
+) -> Choice | None:
+    """Rows and policy with the least time a token; None when training fits with none of them."""
+    effective = config.train.micro_batch_size * config.train.gradient_accumulation_steps
+    best: tuple[float, int, Recompute] | None = None
+
+    def found_for(rows: int, policy: Recompute) -> list[Demand]:
+        return demands(shape, config, lengths, rows, target.device, policy)
+
+    def trains(rows: int, policy: Recompute) -> bool:
+        return all(
+            d.phase != "train" or not limits[d.place].checked or d.total <= limits[d.place].usable
+            for d in found_for(rows, policy)
+        )
+
+    for rows in (rows for rows in range(config.train.micro_batch_size, 0, -1) if effective % rows == 0):
+        tokens = batch_tokens(config, lengths, rows)[0]
+        option = fastest(shape, config.train, tokens, partial(trains, rows))
+        if option is not None and (best is None or option[0] < 0.99 * best[0]):
+            best = (option[0], rows, option[1])
+    if best is None:
+        return None
+    _, rows, policy = best
+    found = found_for(rows, policy)
+    failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
+    return Choice(rows, effective // rows, found, failed, policy)
 
 
 def expected_seconds(

@@ -30,6 +30,7 @@ class DeviceRate(NamedTuple):
     source: str
 
 
+_RUN = "2026-11-21, one H200, driver 580, torch 2.11: bench/train_gpu.py --cases bench/plan_cases.json"
 _H200 = "2026-11-20, one H200, driver 580, torch 2.11, shape of Qwen2.5-7B"
 
 TABLE = (
@@ -53,6 +54,23 @@ TABLE = (
         "loss_tile_copies_cpu", 10, "tiles", "measured",
         "2026-11-21, TRL 1.16 on CPU, 21 M parameters, 300 to 4,096 tokens: fitted to peaks of 0.73 to 1.87 GiB",
     ),
+    Constant("loss_rows", 2048, "rows", "format", "train/chunked_loss.py ROWS: logits of so many rows at once"),
+    Constant("cpu_unpacked_weights", 2**28, "weights", "format", "train/fast_path.py SMALL: kept unpacked on the CPU"),
+    Constant("labelled_share", 2 / 3, "share", "estimate", "tokens with a label; matters where the loss is the peak"),
+    Constant("document_tokens", 350, "tokens", "estimate", "mean document; attention's backward pass rounds up to 128"),
+    Constant(
+        "product_workspaces", 195e6, "byte", "measured",
+        f"{_RUN}: first case of each process, peak less arithmetic: 164 to 212 MB (one 107)",
+    ),
+    Constant("cost_none", 1.0, "ratio", "measured", f"{_RUN}: 19.3k tokens/s; the other levels in proportion"),
+    Constant("cost_cheap", 1.02, "ratio", "measured", f"{_RUN}: 19.38k tokens/s (none with kept weights: 19.77k)"),
+    Constant("cost_mlp", 1.25, "ratio", "measured", f"{_RUN}: 15.50k tokens/s with offload"),
+    Constant("cost_attention", 1.30, "ratio", "measured", f"{_RUN}: 14.87k tokens/s at 8k"),
+    Constant("cost_layer", 1.33, "ratio", "measured", f"{_RUN}: 14.86k tokens/s"),
+    Constant("cost_offload", 0.02, "ratio", "measured", f"{_RUN}: 14.55k against 14.86k tokens/s"),
+    Constant("gain_keep_weights", 0.015, "ratio", "measured", f"{_RUN}: 12 ms of unpacking in a step of 840 ms"),
+    Constant("step_overhead_graph", 640, "tokens", "measured", f"{_RUN}: 78 ms for 900 tokens, 46 of them work"),
+    Constant("step_overhead", 900, "tokens", "measured", f"{_RUN}: 132 against 117 ms at 1k without the graph"),
     Constant("fragmentation", 0.04, "share", "estimate", "torch reserved over allocated; not measured yet"),
     Constant(
         "process_train", 0.75 * GIB, "byte", "estimate",

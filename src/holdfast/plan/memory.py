@@ -11,7 +11,9 @@ from typing import Any, Literal
 from holdfast.core.config import RunConfig, TrainConfig
 from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import constant
+from holdfast.plan.fused_memory import Recompute, Widths, fused_activations, is_fused
 from holdfast.plan.gguf_size import gguf_bytes
+from holdfast.plan.recompute_choice import least_memory
 from holdfast.plan.shape import ModelShape
 
 Place = Literal["gpu", "ram", "disk"]
@@ -68,11 +70,19 @@ def _counts(split: Mapping[str, Any] | list[int]) -> dict[str, int]:
 
 
 def demands(
-    shape: ModelShape, config: RunConfig, lengths: Lengths, rows: int, device: Literal["gpu", "ram"]
+    shape: ModelShape,
+    config: RunConfig,
+    lengths: Lengths,
+    rows: int,
+    device: Literal["gpu", "ram"],
+    policy: Recompute | None = None,
 ) -> list[Demand]:
-    """All demands of a run whose training takes `rows` rows at a time, in the order of the story."""
+    """All demands of a run whose training takes `rows` rows at a time, in the order of the story.
+
+    policy: what fused layers recompute (a card only); None = what needs the least memory.
+    """
     found = [
-        Demand("train", device, train_memory(shape, config, lengths, rows, on_gpu=device == "gpu")),
+        Demand("train", device, train_memory(shape, config, lengths, rows, on_gpu=device == "gpu", policy=policy)),
         Demand("evaluate", device, evaluate_memory(shape, config, lengths, on_gpu=device == "gpu")),
         Demand("merge", "ram", merge_memory(shape, config.train)),
         Demand("convert", "ram", convert_memory(shape)),
@@ -82,11 +92,21 @@ def demands(
     ]
     if device == "gpu":
         host = {"process": int(constant("process_cuda")), "loading one matrix": 4 * _largest_matrix(shape)}
+        if is_fused(shape, config.train):
+            host |= _offloaded(shape, config, batch_tokens(config, lengths, rows)[0], policy)
         found.insert(2, Demand("train", "ram", host))
     return found
 
 
-def train_memory(shape: ModelShape, config: RunConfig, lengths: Lengths, rows: int, *, on_gpu: bool) -> Components:
+def train_memory(
+    shape: ModelShape,
+    config: RunConfig,
+    lengths: Lengths,
+    rows: int,
+    *,
+    on_gpu: bool,
+    policy: Recompute | None = None,
+) -> Components:
     """Peak of one training step: `rows` rows packed to `sequence_len`, or padded to the longest row."""
     wide = 2 if on_gpu else 4
     tokens, pairs = batch_tokens(config, lengths, rows)
@@ -94,13 +114,32 @@ def train_memory(shape: ModelShape, config: RunConfig, lengths: Lengths, rows: i
     parts = {
         "weights": weight_bytes(shape, config.train.adapter, wide),
         "adapter": int(adapter * constant("adapter_bytes")),
-        "gradients": int(adapter * constant("adapter_bytes")),
         "optimizer": optimizer_bytes(adapter, config.train, on_gpu=on_gpu),
+    }
+    if on_gpu and is_fused(shape, config.train):
+        chosen = policy or least_memory(config.train)
+        quantized = config.train.adapter == "qlora"
+        parts |= fused_activations(shape, config.train, tokens, adapter, chosen, quantized=quantized)
+        return _with_process(parts, on_gpu=True)
+    if not on_gpu and config.train.adapter == "qlora" and shape.linear_weights <= constant("cpu_unpacked_weights"):
+        parts["unpacked weights"] = wide * shape.linear_weights
+    parts |= {
+        "gradients": int(adapter * constant("adapter_bytes")),
         **activation_bytes(shape, config.train, tokens, on_gpu=on_gpu),
         "attention mask": int(pairs * constant("sdpa_mask")),
         "workspace": workspace_bytes(shape, config.train.adapter, wide),
     }
     return _with_process(parts, on_gpu=on_gpu)
+
+
+def _offloaded(shape: ModelShape, config: RunConfig, tokens: int, policy: Recompute | None) -> Components:
+    """Pinned host memory for kept activations; buffers are an eighth larger than a batch (train/offload.py)."""
+    chosen = policy or least_memory(config.train)
+    if not chosen.offload:
+        return {}
+    width = Widths.of(shape, config.train, quantized=config.train.adapter == "qlora")
+    kept = shape.layers * tokens * 2 * width.kept(chosen.level, config.train.lora_r)
+    return {"offloaded activations": int(kept * 9 / 8)}
 
 
 def batch_tokens(config: RunConfig, lengths: Lengths, rows: int) -> tuple[int, int]:
@@ -122,7 +161,10 @@ def nf4_bytes(weights: int) -> int:
 
 
 def weight_bytes(shape: ModelShape, adapter: str, wide: int) -> int:
-    """The loaded base model: NF4 matrices for `qlora`, else all in `wide` bytes. Embedding, head, norms stay `wide`."""
+    """The base model: NF4 matrices for `qlora`, bytes and row scales for `int8`; all else in `wide` bytes a weight."""
+    if adapter == "int8":
+        matrices = shape.layers * sum(linear.size + 4 * linear.rows for linear in shape.linears)
+        return matrices + wide * (shape.embedding_weights + shape.small_weights)
     if adapter != "qlora":
         return wide * shape.parameters
     matrices = shape.layers * sum(nf4_bytes(linear.size) for linear in shape.linears)

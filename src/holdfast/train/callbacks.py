@@ -1,6 +1,5 @@
 """What watches over a training run: progress, trusted checkpoints, broken losses, and a safe stop on a signal."""
 
-import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from holdfast.core.console import Bar
-from holdfast.core.errors import StageError
-from holdfast.train.checkpoints import mark_complete
+from holdfast.train.checkpoints import keep_newest, mark_complete
+from holdfast.train.guard import LossGuard
 
 
 class StopRequest:
@@ -42,10 +41,10 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
 
 class Watch(TrainerCallback):
-    """One callback for the whole run; `bar` counts optimiser steps."""
+    """One callback for the whole run; `bar` counts optimiser steps, `keep` checkpoints stay, `guard` sees each loss."""
 
-    def __init__(self, bar: Bar, request: StopRequest) -> None:
-        self.bar, self.request = bar, request
+    def __init__(self, bar: Bar, request: StopRequest, guard: LossGuard, keep: int) -> None:
+        self.bar, self.request, self.guard, self.keep = bar, request, guard, keep
         self.note = ""
         self.seen = 0
 
@@ -65,13 +64,10 @@ class Watch(TrainerCallback):
         loss = (kwargs.get("logs") or {}).get("loss")
         if loss is None:
             return
-        if not math.isfinite(loss):
-            raise StageError(
-                f"training diverged: the loss is {loss} at step {state.global_step}",
-                hint="lower train.learning_rate (now "
-                f"{args.learning_rate:g}) or look at the rows with holdfast validate, then run again",
-            )
         self.note = f"loss {loss:.3f}"
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+        self.guard.check()  # a broken step must not become the checkpoint to go on from
+        folder = Path(str(args.output_dir))
+        mark_complete(folder / f"checkpoint-{state.global_step}")
+        keep_newest(folder, self.keep)

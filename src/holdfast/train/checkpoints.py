@@ -26,10 +26,27 @@ def is_whole(checkpoint: Path) -> bool:
     return bool(wanted == digest_tree(checkpoint, skip=(MARK,)))
 
 
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints that are what their marks say, newest first; nothing is removed."""
+    return [checkpoint for checkpoint in _newest_first(folder) if is_whole(checkpoint)]
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Remove marked checkpoints beyond the newest `count`, but only once the newest of all is whole."""
+    marked = [checkpoint for checkpoint in _newest_first(folder) if (checkpoint / MARK).is_file()]
+    if marked and is_whole(marked[0]):
+        for checkpoint in marked[count:]:
+            shutil.rmtree(checkpoint)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
+    return sorted(found, key=lambda p: int(p.name.split("-")[1]), reverse=True)
+
+
 def newest_whole_checkpoint(folder: Path) -> Path | None:
     """The checkpoint to go on from; half-written and damaged ones are removed on the way."""
-    found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
-    for checkpoint in sorted(found, key=lambda p: int(p.name.split("-")[1]), reverse=True):
+    for checkpoint in _newest_first(folder):
         if is_whole(checkpoint):
             return checkpoint
         shutil.rmtree(checkpoint)

@@ -25,6 +25,7 @@ def run(context: StageContext) -> None:
     if checkpoint is not None:
         context.console.say(f"  resuming from {checkpoint.name}")
 
+    from holdfast.train.recompute import read_policy
     from holdfast.train.trainer import Job, fine_tune
 
     job = Job(
@@ -35,8 +36,11 @@ def run(context: StageContext) -> None:
         micro_batch_size=int(settings["micro_batch_size"]),
         gradient_accumulation_steps=int(settings["gradient_accumulation_steps"]),
         checkpoint=checkpoint,
+        policy=read_policy(settings["recompute"]) if settings.get("recompute") else None,
     )
-    result = fine_tune(job, tokenizer, rows["train"], rows["valid"], context.out.path, context.console)
+    result = fine_tune(
+        job, tokenizer, rows["train"], rows["valid"], context.out.path, context.console, context.run_dir.journal
+    )
     with context.out.writing("adapter") as folder:
         result.save_adapter(folder, config.base_model)
     context.out.write_jsonl("trainer_log.jsonl", result.log)

@@ -3,6 +3,7 @@
 import json
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,20 @@ from transformers import PrinterCallback  # noqa: E402
 from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
+from holdfast.train import fast_path  # noqa: E402
 from holdfast.train.callbacks import StopRequest, Watch, stop_on_signal  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
+from holdfast.train.guard import LossGuard  # noqa: E402
+from holdfast.train.optimizer import NoWaiting  # noqa: E402
+from holdfast.train.recompute import Policy  # noqa: E402
+from holdfast.train.retry import train_with_retry  # noqa: E402
 
 LOGS = "logs"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training run. `checkpoint` is where to go on from."""
+    """One training run. `checkpoint` is where to go on from; `policy` what fused layers recompute (default: all)."""
 
     base: Path
     train: TrainConfig
@@ -42,6 +48,12 @@ class Job:
     micro_batch_size: int
     gradient_accumulation_steps: int
     checkpoint: Path | None
+    policy: Policy | None = None
+
+    @property
+    def fast(self) -> bool:
+        """Whether holdfast's own parts lie under the trainer."""
+        return self.train.kernels.use != "never"
 
 
 @dataclass(frozen=True)
@@ -71,10 +83,12 @@ def fine_tune(
     valid_rows: list[TrainingTokens],
     folder: Path,
     console: Console,
+    journal: Callable[..., None] | None = None,
 ) -> Result:
-    """Train an adapter; checkpoints and TensorBoard events go to `folder`.
+    """Train an adapter; checkpoints and TensorBoard events go to `folder`, events worth keeping to `journal`.
 
-    Raises StageError when the loss is not finite, Interrupted after a signal (a checkpoint was saved then).
+    Raises StageError when the loss breaks, DoesNotFitError when memory ends even with one row at a time, Interrupted
+    after a signal (a checkpoint was saved then).
     """
     disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*(flash.attention|gradient_checkpointing).*", category=Warning)
@@ -84,14 +98,31 @@ def fine_tune(
     with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) as writer:
         trainer = build_trainer(job, base, tokenizer, train_rows, valid_rows, folder, writer)
         with console.progress("training", _total_steps(trainer)) as bar:
-            trainer.add_callback(Watch(bar, request))
+            guard = LossGuard(trainer, train_rows, folder)
+            trainer.add_callback(Watch(bar, request, guard, max(2, job.train.save_total_limit)))
+
+            def forget() -> None:
+                guard.forget()
+                if job.fast:
+                    trainer.holdfast_path.forget()
+
+            def tell(change: dict[str, Any]) -> None:
+                console.say(
+                    f"  out of memory in step {change['step']}: going on with micro_batch_size "
+                    f"{change['micro_batch_size']}, gradient_accumulation_steps {change['gradient_accumulation_steps']}"
+                )
+                if journal is not None:
+                    journal("out_of_memory", **change)
+
             try:
-                trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+                changes = train_with_retry(trainer, folder, job.checkpoint, forget=forget, report=tell)
+                guard.check()
             finally:  # a checkpoint that a full disk cut off would keep the disk full
                 newest_whole_checkpoint(folder)
     _stop_if_asked(request, trainer, console)
     log = trainer.state.log_history
-    return Result(trainer.model, log, summarize(job, trainer, train_rows, time.monotonic() - started))
+    summary = summarize(job, trainer, train_rows, time.monotonic() - started)
+    return Result(trainer.model, log, summary | {"out_of_memory": changes})
 
 
 def build_trainer(
@@ -119,6 +150,9 @@ def build_trainer(
         # TRL makes adapter weights of a quantised base bf16, but a resumed run has them in fp32: unequal runs.
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if job.fast:
+        trainer.add_callback(NoWaiting())
+        trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy)
     return trainer
 
 
@@ -164,18 +198,20 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         packing=train.sample_packing,
         packing_strategy="bfd",
         eval_packing=False,
-        gradient_checkpointing=train.gradient_checkpointing,
+        gradient_checkpointing=train.gradient_checkpointing and not (job.fast and fast_path.can_fuse(train)),
         gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=train.logging_steps,
+        logging_nan_inf_filter=False,  # it hides what Watch looks for, and waits for the card in every step
         save_strategy="steps",
         save_steps=train.save_steps,
-        save_total_limit=max(2, train.save_total_limit),  # the newest may be half-written: one more must stay
+        save_total_limit=None,  # Watch removes old ones itself, after the newest is known to be whole
         eval_strategy="steps" if evaluating else "no",
         eval_steps=train.eval_steps,
         report_to="none",
         use_cpu=not cuda,
         bf16=cuda,
         dataloader_pin_memory=cuda,
+        dataloader_num_workers=1 if cuda and job.fast else 0,  # the next batch is made while the card computes
         disable_tqdm=True,
         seed=job.seed,
         data_seed=job.seed,
@@ -194,8 +230,8 @@ def summarize(job: Job, trainer: Any, rows: list[TrainingTokens], seconds: float
         "rows": len(rows),
         "tokens_per_epoch": sum(len(row.input_ids) for row in rows),
         "trained_tokens_per_epoch": trained,
-        "micro_batch_size": job.micro_batch_size,
-        "gradient_accumulation_steps": job.gradient_accumulation_steps,
+        "micro_batch_size": trainer.args.per_device_train_batch_size,
+        "gradient_accumulation_steps": trainer.args.gradient_accumulation_steps,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,

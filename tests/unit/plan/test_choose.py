@@ -14,6 +14,7 @@ from plan_shapes import hardware_with, run_config, write_config
 
 LENGTHS = {"train": [300] * 500, "valid": [280] * 50, "test_prompt_max": 250}
 EIGHT_BIT = {"optimizer": "paged_adamw_8bit"}
+STOCK = {"kernels": {"use": "never"}}
 
 
 def phase(plan: dict[str, Any], name: str, place: str) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def test_without_a_card_the_plan_is_for_the_processor_in_float32(tmp_path: Path)
         "device": "cpu",
         "dtype": "float32",
         "attention": "sdpa",
+        "recompute": None,
     }
     assert not any(p["place"] == "gpu" for p in plan["phases"])
 
@@ -39,7 +41,7 @@ def test_a_card_is_used_when_it_is_there_and_plan_gpu_cpu_leaves_it_alone(tmp_pa
 
 
 def test_the_micro_batch_shrinks_until_it_fits_and_the_effective_batch_stays(tmp_path: Path) -> None:
-    train = {**EIGHT_BIT, "micro_batch_size": 6, "gradient_accumulation_steps": 2}
+    train = {**EIGHT_BIT, **STOCK, "micro_batch_size": 6, "gradient_accumulation_steps": 2}
     config = run_config(sequence_len=1024, train=train)
     folder = write_config(tmp_path, "Qwen2.5-7B")
     seen = {}
@@ -52,17 +54,17 @@ def test_the_micro_batch_shrinks_until_it_fits_and_the_effective_batch_stays(tmp
 
 def test_the_chosen_micro_batch_is_the_largest_that_fits(tmp_path: Path) -> None:
     folder, hardware = write_config(tmp_path, "Qwen2.5-7B"), hardware_with(gpu_gib=10)
-    config = run_config(sequence_len=1024, train={**EIGHT_BIT, "micro_batch_size": 8})
+    config = run_config(sequence_len=1024, train={**EIGHT_BIT, **STOCK, "micro_batch_size": 8})
     plan = plan_for(folder, config, LENGTHS, hardware)
     larger = run_config(
-        sequence_len=2048 * plan["settings"]["micro_batch_size"], train={**EIGHT_BIT, "micro_batch_size": 1}
+        sequence_len=2048 * plan["settings"]["micro_batch_size"], train={**EIGHT_BIT, **STOCK, "micro_batch_size": 1}
     )
     assert phase(plan, "train", "gpu")["margin"] >= 0
     assert not make_plan(folder, larger, LENGTHS, hardware)["fits"]
 
 
 def test_what_does_not_fit_names_phase_sizes_components_and_remedies(tmp_path: Path) -> None:
-    config = run_config(sequence_len=8192, train={"gradient_checkpointing": False})
+    config = run_config(sequence_len=8192, train={"gradient_checkpointing": False, **STOCK})
     with pytest.raises(DoesNotFitError) as caught:
         plan_for(write_config(tmp_path, "Qwen2.5-7B"), config, LENGTHS, hardware_with(gpu_gib=16))
     error = caught.value
@@ -76,11 +78,11 @@ def test_what_does_not_fit_names_phase_sizes_components_and_remedies(tmp_path: P
 
 def test_the_suggested_command_leads_to_a_plan_that_fits(tmp_path: Path) -> None:
     folder, hardware = write_config(tmp_path, "Qwen2.5-7B"), hardware_with(gpu_gib=16)
-    config = run_config(sequence_len=8192, train={"gradient_checkpointing": False})
+    config = run_config(sequence_len=8192, train={"gradient_checkpointing": False, **STOCK})
     remedies = make_plan(folder, config, LENGTHS, hardware)["problem"]["remedies"]
     for remedy in (r for r in remedies if r["enough"] and r["change"].startswith("train.")):
         key, value = remedy["change"].removeprefix("train.").split("=")
-        train = {"gradient_checkpointing": False, key: json.loads(value)}
+        train = {"gradient_checkpointing": False, **STOCK, key: json.loads(value)}
         assert make_plan(folder, run_config(sequence_len=8192, train=train), LENGTHS, hardware)["fits"]
 
 
@@ -146,3 +148,37 @@ def test_components_add_up_to_what_is_needed(tmp_path: Path) -> None:
     for row in plan["phases"]:
         assert sum(row["components"].values()) == row["needed"] == row["usable"] - row["margin"]
     assert {row["phase"] for row in plan["phases"]} == {"train", "evaluate", "merge", "convert", "quantize", "serve"}
+
+
+def settings_on(gib: float, folder: Path, **train: Any) -> dict[str, Any]:
+    config = run_config(sequence_len=2048, train={**EIGHT_BIT, "micro_batch_size": 8, **train})
+    lengths = {"train": [350] * 4000, "valid": [280] * 50, "test_prompt_max": 250}
+    found: dict[str, Any] = plan_for(folder, config, lengths, hardware_with(gpu_gib=gib))["settings"]
+    return found
+
+
+def test_more_memory_means_less_recompute_and_the_effective_batch_stays(tmp_path: Path) -> None:
+    folder = write_config(tmp_path, "Qwen2.5-7B")
+    chosen = {gib: settings_on(gib, folder) for gib in (9, 16, 24, 80)}
+    for settings in chosen.values():
+        assert settings["micro_batch_size"] * settings["gradient_accumulation_steps"] == 8
+    slow = ("layer", "attention", "mlp")
+    recomputed = {
+        gib: sum(count for level, count in settings["recompute"]["levels"] if level in slow)
+        for gib, settings in chosen.items()
+    }
+    assert recomputed[9] == 28
+    assert recomputed[9] >= recomputed[16] >= recomputed[24] >= recomputed[80] == 0
+
+
+def test_one_level_can_be_asked_for_and_offloading_be_forbidden(tmp_path: Path) -> None:
+    folder = write_config(tmp_path, "Llama-3-8B")
+    settings = settings_on(12, folder, recompute="layer", activation_offloading=False)
+    assert settings["recompute"]["levels"] == [["layer", 32]]
+    assert not settings["recompute"]["offload"]
+
+
+def test_lora_dropout_or_a_switch_brings_the_plan_of_the_plain_path(tmp_path: Path) -> None:
+    folder = write_config(tmp_path, "Llama-3-8B")
+    for train in ({"lora_dropout": 0.05}, STOCK):
+        assert settings_on(24, folder, **train)["recompute"] is None

@@ -14,8 +14,11 @@ OUTSIDE_TORCH = ("cuda context", "fragmentation")
 
 
 def qwen_7b(sequence_len: int, *, rows: int = 1, packed: bool = True, recompute: bool = True) -> float:
-    """Predicted torch peak in GiB for the shape and settings of performance.md."""
-    train = {"optimizer": "paged_adamw_8bit", "sample_packing": packed, "gradient_checkpointing": recompute}
+    """Predicted torch peak in GiB for the shape and settings of performance.md, without fused layers."""
+    train = {
+        "optimizer": "paged_adamw_8bit", "sample_packing": packed, "gradient_checkpointing": recompute,
+        "kernels": {"use": "never"},
+    }  # fmt: skip
     config = run_config(sequence_len=sequence_len, train=train)
     parts = memory.train_memory(shape_named("Qwen2.5-7B"), config, lengths_of(config), rows, on_gpu=True)
     return sum(size for name, size in parts.items() if name not in OUTSIDE_TORCH) / GIB

@@ -1,0 +1,47 @@
+"""Measurements of bench/train_gpu.py as a Markdown table. Usage: python bench/gpu_table.py bench/results/FILE.json
+
+The share of the limit is useful work (forward and backward through frozen weights, nothing recomputed) over the
+measured rate of an 8192^3 bf16 product.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from gpu_model import SHAPES
+
+from holdfast.plan.shape import shape_of
+
+
+def line(row: dict[str, Any], limit: float) -> str:
+    """One row of the table."""
+    shape = shape_of(SHAPES[row["shape"]], Path(row["shape"]))
+    flop = 4 * (shape.linear_weights + shape.vocabulary * shape.hidden)
+    policy = row.get("level") or ""
+    policy += " offload" if row.get("offload") else ""
+    policy += " kept weights" if row.get("keep_weights") else ""
+    share = row["tokens_per_second"] * flop / limit / 1e12
+    return (
+        f"| {row['trainer']} | {row['shape']} {row['base']} | {row['tokens']} | {policy} | "
+        f"{row['tokens_per_second']:,.0f} "
+        f"| {row['peak_gib']:.2f} | {row['reserved_gib']:.2f} | {100 * share:.0f} % |"
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    document = json.loads(Path(sys.argv[1]).read_text())
+    rows = [row for row in document["rows"] if "peak_gib" in row and "card_gib" not in row]
+    print(f"{document['card']}, {document['date']}, torch {document['torch']}, {document['gemm_tflops']:.0f} TFLOP/s\n")
+    print("| trainer | model | tokens/step | recompute | tokens/s | peak GiB | reserved GiB | of the limit |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in sorted(rows, key=lambda r: (r["shape"], r["tokens"], -r["tokens_per_second"])):
+        print(line(row, document["gemm_tflops"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""Training speed and memory on one card, holdfast and its peers side by side; one JSON line.
+
+    python bench/train_gpu.py --peers                     # every trainer, both shapes, 1k, 8k and 16k tokens a step
+    python bench/train_gpu.py --case holdfast Qwen2.5-7B nf4 16384 cheap
+    python bench/train_gpu.py --smoke                     # the same code on a tiny model, CPU or GPU
+
+Each trainer runs in a process of its own (some of them patch the libraries). tokens/s counts real tokens, never
+padding; peak_gib is torch's peak allocated over the measured steps, reserved_gib what its allocator held.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+GIB = 2**30
+
+
+def gemm_limit() -> float:
+    """TFLOP/s of an 8192^3 bf16 product of random matrices: the limit that fractions are of."""
+    import torch
+
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(20):
+        a @ b
+    end.record()
+    torch.cuda.synchronize()
+    return 20 * 2 * 8192**3 / start.elapsed_time(end) / 1e9
+
+
+def counting(collate: Any, seen: list[int]) -> Any:
+    """The collator, adding the real tokens of each batch to `seen`."""
+
+    def counted(rows: Any) -> Any:
+        batch = collate(rows)
+        mask = batch.get("attention_mask")
+        seen[0] += int(mask.sum()) if mask is not None and mask.dim() == 2 else int(batch["input_ids"].numel())
+        return batch
+
+    return counted
+
+
+def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, Any]:
+    """Train `steps` steps and report on those after the first `warm`. The peak is that of all steps."""
+    import gc
+    import tempfile
+
+    import torch
+    from transformers import TrainerCallback
+
+    cuda = torch.cuda.is_available()
+    marks: list[tuple[float, int]] = []
+    losses: list[float] = []
+    seen, held = [0], [0]  # real tokens collated so far; most memory that the whole process held
+    ours = case["trainer"] == "holdfast"  # collates in a process of its own, so that it is asked instead
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+            if state.global_step < warm:
+                return
+            if cuda:
+                torch.cuda.synchronize()
+                free, total = torch.cuda.mem_get_info()
+                held[0] = max(held[0], total - free)
+            marks.append((time.perf_counter(), trainer._total_train_tokens if ours else seen[0]))
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **named: Any) -> None:
+            if "loss" in (logs or {}):
+                losses.append(logs["loss"])
+
+    from gpu_trainers import BUILDERS
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = BUILDERS[case["trainer"]](case, steps, Path(folder))
+        trainer.add_callback(Clock())
+        if not ours:
+            trainer.data_collator = counting(trainer.data_collator, seen)
+        if cuda:
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            if "card_gib" in case:  # a smaller card: what its CUDA context takes is not torch's to use
+                total = torch.cuda.get_device_properties(0).total_memory
+                torch.cuda.set_per_process_memory_fraction((case["card_gib"] - 0.67) * GIB / total)
+            at_rest = torch.cuda.memory_allocated()
+        trainer.train()
+    seconds, tokens = marks[-1][0] - marks[0][0], marks[-1][1] - marks[0][1]
+    found = case | {
+        "tokens_per_second": round(tokens / seconds, 1),
+        "tokens_per_step": tokens // (len(marks) - 1),
+        "step_ms": [round(1e3 * (b[0] - a[0]), 1) for a, b in zip(marks, marks[1:], strict=False)],
+        "losses": [round(x, 4) for x in losses],
+    }
+    if cuda:
+        found |= {
+            "peak_bytes": torch.cuda.max_memory_allocated(), "reserved_bytes": torch.cuda.max_memory_reserved(),
+            "at_rest_bytes": at_rest,
+            "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 3),
+            "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 3),
+        }  # fmt: skip
+        found["process_gib"] = round(held[0] / GIB, 3)
+    return found
+
+
+def run_cases(cases: list[dict[str, Any]]) -> None:
+    """Worker: one line of JSON a case on stdout; a case that fails says why."""
+    import gc
+
+    import torch
+
+    for case in cases:
+        began = time.perf_counter()
+        try:
+            row = measure(case, steps=case.pop("steps", 5))
+        except Exception as error:  # noqa: BLE001 (a peer may fail in any way; the others must still be measured)
+            import traceback
+
+            traceback.print_exc(file=sys.stderr)
+            row = case | {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+        row["wall_s"] = round(time.perf_counter() - began, 1)
+        print("ROW " + json.dumps(row), flush=True)
+        from bitsandbytes.optim import GlobalOptimManager
+
+        # The Trainer registers the embedding there, and it would stay on the card for ever.
+        GlobalOptimManager.get_instance().module_weight_config_triple.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+
+def in_processes(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One process after the other; progress goes to stderr."""
+    rows = []
+    for group in groups:
+        command = [sys.executable, __file__, "--worker", json.dumps(group)]
+        environ = dict(os.environ)
+        if group[0]["trainer"] == "unsloth" and "UNSLOTH_SITE" in environ:  # it pins older versions of TRL and datasets
+            environ["PYTHONPATH"] = environ["UNSLOTH_SITE"] + ":" + environ.get("PYTHONPATH", "")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
+            for line in process.stdout or []:
+                if line.startswith("ROW "):
+                    rows.append(json.loads(line[4:]))
+                    print(line[4:].strip(), file=sys.stderr, flush=True)
+    return rows
+
+
+# What the planner chooses for holdfast at each budget: for 8 to 16 GB (what is kept goes to the host, or is computed
+# again), and for a card with room.
+OURS: dict[int, tuple[dict[str, Any], ...]] = {
+    1024: ({"level": "layer"}, {"level": "none", "keep_weights": True}),
+    8192: ({"level": "layer", "offload": True, "mlp_tokens": 4096}, {"level": "layer"},
+           {"level": "none", "keep_weights": True}),
+    16384: ({"level": "layer", "offload": True, "mlp_tokens": 4096},
+            {"level": "mlp", "offload": True, "mlp_tokens": 8192}, {"level": "layer"},
+            {"level": "cheap", "keep_weights": True}, {"level": "none", "keep_weights": True}),
+}  # fmt: skip
+
+
+def peer_groups(shapes: list[str], budgets: list[int]) -> list[list[dict[str, Any]]]:
+    """All trainers at all budgets, each trainer in a process of its own; holdfast with several policies."""
+    groups = []
+    for shape in shapes:
+        case = {"shape": shape, "base": "nf4"}
+        ours = [case | {"trainer": "holdfast", "tokens": t} | policy for t in budgets for policy in OURS.get(t, ({},))]
+        groups.append(ours)
+        groups += [
+            [case | {"trainer": trainer, "tokens": t} for t in budgets] for trainer in ("unsloth", "trl-liger", "trl")
+        ]
+    for row in (row for group in groups for row in group):
+        row["steps"] = 14 if row["tokens"] <= 1024 else 8 if row["trainer"] == "holdfast" else 4
+    return groups
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware."""
+    from importlib import metadata
+
+    import torch
+
+    names = ("torch", "transformers", "trl", "peft", "bitsandbytes", "liger-kernel", "triton", "accelerate")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return {"date": time.strftime("%Y-%m-%d"), "card": card, "python": platform.python_version(), **versions}
+
+
+def _in_a_process_of_its_own(option: str) -> Any:
+    """This process must not hold memory of the card while others are measured."""
+    done = subprocess.run([sys.executable, __file__, option], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--case", nargs=5, metavar=("TRAINER", "SHAPE", "BASE", "TOKENS", "LEVEL"))
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--limit", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--cases", type=Path, help="a JSON file with a list of lists of cases")
+    options = parser.parse_args()
+    if options.worker:
+        return run_cases(json.loads(options.worker))
+    if options.limit:
+        import torch
+
+        print(json.dumps(gemm_limit() if torch.cuda.is_available() else None))
+        return None
+    if options.smoke:
+        groups = peer_groups(["smoke"], [512])
+    elif options.case:
+        trainer, shape, base, tokens, level = options.case
+        groups = [[{"trainer": trainer, "shape": shape, "base": base, "tokens": int(tokens), "level": level}]]
+    elif options.cases:
+        groups = json.loads(options.cases.read_text())
+    else:
+        groups = peer_groups(["Qwen2.5-7B", "Llama-3-8B"], [1024, 8192, 16384])
+    limit = _in_a_process_of_its_own("--limit")
+    rows = in_processes(groups)
+    print(json.dumps({"bench": "train_gpu", **environment(), "gemm_tflops": limit, "rows": rows}))
+    return None
+
+
+if __name__ == "__main__":
+    main()

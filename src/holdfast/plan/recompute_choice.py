@@ -1,0 +1,71 @@
+"""Which recompute policy is the fastest that fits: policies in order of their measured cost, and the speed of each."""
+
+from collections.abc import Callable, Iterator
+
+from holdfast.core.config import TrainConfig
+from holdfast.plan.constants import constant
+from holdfast.plan.fused_memory import LEVELS, Level, Recompute
+from holdfast.plan.shape import ModelShape
+
+GRAPH_TOKENS = 2048  # train/recompute.py: up to here a step is replayed as a graph
+_PART = 4096  # tokens that pass an MLP at once where memory is short: the products stay large
+
+
+def least_memory(train: TrainConfig) -> Recompute:
+    """The policy that needs the least memory among those that the configuration allows."""
+    levels = _allowed(train)
+    offload = _may_offload(train, levels[0])
+    return Recompute(levels[0], levels[0], 0, offload=offload, mlp_tokens=_PART)
+
+
+def _may_offload(train: TrainConfig, level: Level) -> bool:
+    """`auto` sends only what is small beside its layer's work; what `cheap` keeps would wait for the bus."""
+    return train.activation_offloading is True or (
+        train.activation_offloading == "auto" and level not in ("cheap", "none")
+    )
+
+
+def cost(policy: Recompute, layers: int, tokens: int) -> float:
+    """Time a token, relative to a large step that recomputes nothing (1.0)."""
+    share = policy.fast / layers
+    level = (1 - share) * constant(f"cost_{policy.level}") + share * constant(f"cost_{policy.upper}")
+    level += constant("cost_offload") if policy.offload else 0
+    level -= constant("gain_keep_weights") if policy.keep_weights else 0
+    once = constant("step_overhead_graph" if tokens <= policy.graph_tokens else "step_overhead")
+    return level + once / max(1, tokens)
+
+
+def fastest(
+    shape: ModelShape, train: TrainConfig, tokens: int, fits: Callable[[Recompute], bool]
+) -> tuple[float, Recompute] | None:
+    """(cost, policy) of the fastest policy that fits; None when none does."""
+    found = None
+    for policy in sorted(_candidates(shape, train, tokens), key=lambda p: cost(p, shape.layers, tokens)):
+        if fits(policy):
+            found = (cost(policy, shape.layers, tokens), policy)
+            break
+    return found
+
+
+def _allowed(train: TrainConfig) -> tuple[Level, ...]:
+    if train.recompute != "auto":
+        return (train.recompute,)
+    return LEVELS if train.gradient_checkpointing else ("none",)
+
+
+def _candidates(shape: ModelShape, train: TrainConfig, tokens: int) -> Iterator[Recompute]:
+    levels, offload = _allowed(train), train.activation_offloading
+    graph = GRAPH_TOKENS if tokens <= GRAPH_TOKENS else 0
+    for index, level in enumerate(levels):
+        parts = (0, _PART) if tokens > _PART and level not in ("cheap", "none") else (0,)
+        for part in parts:
+            if offload is not True:
+                for graph_tokens in {graph, 0}:
+                    yield Recompute(level, level, 0, False, part, False, graph_tokens)
+                yield Recompute(level, level, 0, False, part, keep_weights=True, graph_tokens=graph)
+                for upper in levels[index + 1 :]:
+                    for fast in range(1, shape.layers):
+                        yield Recompute(level, upper, fast, False, part, False, graph)
+            if _may_offload(train, level) and tokens > GRAPH_TOKENS:
+                yield Recompute(level, level, 0, True, part, False, 0)
+    yield least_memory(train)

@@ -1,0 +1,93 @@
+"""Out of memory while training: the same step again with half the rows at once and twice the accumulation.
+
+What was learned so far is saved first; the effective batch, the order of the rows and the schedule stay as they are.
+"""
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from holdfast.core.errors import DoesNotFitError
+from holdfast.train.checkpoints import is_whole, mark_complete
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def train_with_retry(
+    trainer: Any, folder: Path, checkpoint: Path | None, *, forget: Callable[[], None], report: Report
+) -> list[dict[str, Any]]:
+    """Train to the end; returns what was changed on the way (also given to `report` at once).
+
+    forget: drops what an aborted step left behind. Raises DoesNotFitError (exit 21) when one row at a time is too much.
+    """
+    changes: list[dict[str, Any]] = []
+    while True:
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except torch.OutOfMemoryError as error:
+            what = str(error).splitlines()[0]
+        else:
+            return changes
+        # Outside the handler: the exception's frames hold the tensors of the step that failed.
+        forget()
+        change = halve(trainer, what)
+        changes.append(change)
+        report(change)
+        checkpoint = _save(trainer, folder)
+        _start_afresh(trainer)
+
+
+def halve(trainer: Any, what: str) -> dict[str, Any]:
+    """Half the micro-batch, twice the accumulation. Raises DoesNotFitError when there is nothing to halve."""
+    arguments = trainer.args
+    rows, step = arguments.per_device_train_batch_size, trainer.state.global_step
+    memory = _memory()
+    if rows % 2:
+        raise DoesNotFitError(
+            f"training ran out of memory in step {step + 1} with {rows} row(s) at a time, no number to halve: {what}"
+            + (f" ({memory})" if memory else ""),
+            hint="free the card from other processes (see nvidia-smi), or ask holdfast plan -c FILE for what fits",
+        )
+    arguments.per_device_train_batch_size = rows // 2
+    arguments.gradient_accumulation_steps *= 2
+    trainer._train_batch_size = arguments.train_batch_size
+    return {
+        "step": step + 1,
+        "micro_batch_size": rows // 2,
+        "gradient_accumulation_steps": arguments.gradient_accumulation_steps,
+        "why": what,
+        "memory": memory,
+    }
+
+
+def _memory() -> str:
+    if not torch.cuda.is_available():
+        return ""
+    free, total = torch.cuda.mem_get_info()
+    peak = torch.cuda.max_memory_allocated()
+    return f"{free / 2**30:.2f} of {total / 2**30:.2f} GiB free, torch's peak {peak / 2**30:.2f}"
+
+
+def _save(trainer: Any, folder: Path) -> Path | None:
+    """The state after the last whole step; None before the first one."""
+    trainer.model.zero_grad(set_to_none=True)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if trainer.state.global_step == 0:
+        return None
+    checkpoint = folder / f"checkpoint-{trainer.state.global_step}"
+    if not is_whole(checkpoint):
+        trainer._save_checkpoint(trainer.model, trial=None)
+        mark_complete(checkpoint)
+    return checkpoint
+
+
+def _start_afresh(trainer: Any) -> None:
+    """The next `train` makes its optimiser and schedule anew and loads their state from the checkpoint."""
+    trainer.accelerator.free_memory()
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.model_wrapped = trainer.model

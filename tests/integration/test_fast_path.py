@@ -1,0 +1,143 @@
+"""Each fast part against the plain path on the CPU: loss and every adapter gradient, in float32."""
+
+from typing import Any
+
+import pytest
+import torch
+from trl.trainer.utils import add_fused_lm_head
+
+from holdfast.core.config import TrainConfig
+from holdfast.train import chunked_loss, fast_path
+from holdfast.train.recompute import LEVELS, Policy, read_policy, same_for_all
+from tiny_adapted import float_twin, loss_and_gradients, packed, tiny_model, worst_difference
+
+EXACT = 2e-5
+
+
+def plain_result(family: str, base: str, **lora: Any) -> tuple[float, dict[str, torch.Tensor]]:
+    model = tiny_model(family, base, **lora)
+    add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
+    return loss_and_gradients(model, packed())
+
+
+def fast_result(
+    family: str, base: str, policy: Policy, *, fused_layer: bool = True, **lora: Any
+) -> tuple[float, dict[str, torch.Tensor], fast_path.FastPath]:
+    model = tiny_model(family, base, **lora)
+    path = fast_path.install(model, policy, fused_layer=fused_layer)
+    add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
+    chunked_loss.install(model.get_base_model())
+    return (*loss_and_gradients(model, packed()), path)
+
+
+@pytest.mark.parametrize("base", ["plain", "nf4"])
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_gives_the_plain_loss_and_gradients(level: Any, family: str, base: str) -> None:
+    want = plain_result(family, base)
+    loss, gradients, path = fast_result(family, base, same_for_all(level, 3, mlp_tokens=32))
+    assert len(path.layers) == 3, path.notes
+    assert loss == pytest.approx(want[0], rel=1e-5)
+    assert len(gradients) == 3 * 7 * 2
+    assert worst_difference(want[1], gradients) < EXACT
+
+
+@pytest.mark.parametrize("base", ["plain", "nf4", "int8"])
+def test_unfused_layers_with_fused_linears_and_varlen_attention_give_the_plain_gradients(base: str) -> None:
+    want = loss_and_gradients(*reference(base))
+    loss, gradients, path = fast_result("qwen2", base, same_for_all("layer", 3), fused_layer=False)
+    assert path.linears == 3 * 7
+    assert loss == pytest.approx(want[0], rel=1e-5)
+    assert worst_difference(want[1], gradients) < EXACT
+
+
+def reference(base: str) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The plain path; bitsandbytes rounds activations to int8 before its products, so that base gets its float twin."""
+    model = tiny_model("qwen2", base)
+    model = float_twin(model) if base == "int8" else model
+    add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
+    return model, packed()
+
+
+def test_fused_layers_on_an_8_bit_base_give_the_gradients_of_its_float_twin() -> None:
+    want = loss_and_gradients(*reference("int8"))
+    loss, gradients, path = fast_result("qwen2", "int8", same_for_all("attention", 3))
+    assert len(path.layers) == 3
+    assert loss == pytest.approx(want[0], rel=1e-5)
+    assert worst_difference(want[1], gradients) < EXACT
+
+
+def test_adapters_on_some_matrices_only_and_other_ranks_and_scales() -> None:
+    lora: dict[str, Any] = {"target_modules": ["q_proj", "v_proj", "up_proj"], "r": 6, "use_rslora": True}
+    want = plain_result("llama", "nf4", **lora)
+    loss, gradients, path = fast_result("llama", "nf4", same_for_all("cheap", 3), **lora)
+    assert len(path.layers) == 3
+    assert loss == pytest.approx(want[0], rel=1e-5)
+    assert worst_difference(want[1], gradients) < EXACT
+
+
+def test_padded_rows_give_the_plain_gradients() -> None:
+    results = []
+    ids = torch.randint(0, 512, (3, 20), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones_like(ids)
+    mask[1, 12:] = 0
+    batch = {"input_ids": ids, "labels": ids.masked_fill(mask == 0, -100), "attention_mask": mask}
+    for fast in (False, True):
+        model = tiny_model("qwen2", "plain")
+        if fast:
+            fast_path.install(model, same_for_all("layer", 3))
+        add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
+        if fast:
+            chunked_loss.install(model.get_base_model())
+        results.append(loss_and_gradients(model, batch))
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-5)
+    assert worst_difference(results[0][1], results[1][1]) < EXACT
+
+
+def test_a_batch_without_labels_has_a_loss_of_zero_and_no_gradient() -> None:
+    model = tiny_model("qwen2", "plain")
+    fast_path.install(model, same_for_all("layer", 3))
+    add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
+    chunked_loss.install(model.get_base_model())
+    outputs = model(**(packed() | {"labels": torch.full((1, 81), -100)}), fused_lm_head=True)
+    outputs.loss.backward()
+    assert float(outputs.loss) == 0
+    assert all(not p.grad.any() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("lora", [{"lora_dropout": 0.1}, {"use_dora": True}])
+def test_dropout_and_dora_keep_the_layers_of_peft_and_are_checkpointed(lora: dict[str, Any]) -> None:
+    model = tiny_model("qwen2", "plain", **lora)
+    path = fast_path.put_under(model, TrainConfig(lora_dropout=lora.get("lora_dropout", 0.0)), None)
+    assert not path.layers
+    assert not path.linears
+    assert model.get_base_model().is_gradient_checkpointing == ("use_dora" in lora), "else the trainer does it itself"
+
+
+def test_a_switch_for_each_part() -> None:
+    on = fast_path.put_under(tiny_model(), TrainConfig(), None)
+    assert len(on.layers) == 3
+    for key, linears in (("fused_layer", 21), ("attention", 21), ("fused_lora", 0)):
+        train = TrainConfig.model_validate({"kernels": {"fused_layer": False, key: False}})
+        path = fast_path.put_under(tiny_model(), train, None)
+        assert (path.layers, path.linears) == ([], linears)
+
+
+def test_a_policy_is_written_and_read_as_runs_of_levels() -> None:
+    policy = Policy(("layer", "layer", "cheap"), offload=True, mlp_tokens=4096)
+    document = policy.as_json()
+    assert document["levels"] == [["layer", 2], ["cheap", 1]]
+    assert read_policy(document) == policy
+    with pytest.raises(ValueError, match="recompute level 'all'"):
+        read_policy({"levels": [["all", 3]]})
+
+
+def test_the_plan_knows_the_same_levels_and_families() -> None:
+    from holdfast.plan import fused_memory, recompute_choice
+    from holdfast.train import chunked_loss as loss
+
+    assert fused_memory.LEVELS == LEVELS
+    assert fused_memory.FUSED_FAMILIES == fast_path.FAMILIES
+    assert Policy(("layer",)).graph_tokens == recompute_choice.GRAPH_TOKENS
+    assert fused_memory.constant("loss_rows") == loss.ROWS
+    assert fused_memory.constant("cpu_unpacked_weights") == fast_path.SMALL
