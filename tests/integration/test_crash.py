@@ -1,6 +1,7 @@
 """SIGKILL at any moment: the same command finishes with the same adapter and the same verdict."""
 
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -39,6 +40,7 @@ def test_a_run_killed_at_a_random_moment_ends_as_if_it_had_not_been(
         kill = kill_after(command, run.folder, moment)
         if kill is not None:
             break
+        shutil.rmtree(run.folder)
     assert kill is not None, f"seed {SEED}: no kill hit"
     print(f"seed {SEED + number}: {kill}")
     assert kill.status == -signal.SIGKILL

@@ -74,7 +74,9 @@ def context_for(run: RunDir, config: RunConfig, test: list[Example]) -> StageCon
     prepare.write_json("task.json", TASK)
     prepare.write_examples("test.jsonl", test)
     prepare.write_examples("train.jsonl", [example(f"Backup {i} failed.", 100 + i) for i in range(8)])
-    evaluate.write_json("results.json", {"valid_json": 0.5, "label_accuracy": 0.5, "stopped": 1.0, "n": len(test)})
+    shares = {"valid_json": 0.5, "label_accuracy": 0.5, "stopped": 1.0}
+    intervals = {name: [0.1, 0.9] for name in shares}
+    evaluate.write_json("results.json", {**shares, "n": len(test), "intervals": intervals})
     task = Task.model_validate(TASK)
     evaluate.write_jsonl("samples.jsonl", [score_sample(task, item, "no", stopped=True, tokens=2) for item in test])
     inputs = {name: run.stage(name).path for name in ("prepare", "export", "evaluate", "train")}

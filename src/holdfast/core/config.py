@@ -8,13 +8,14 @@ from pydantic import Field, field_validator
 from holdfast.core.audit_config import AuditConfig
 from holdfast.core.errors import ConfigError
 from holdfast.core.redact_config import RedactConfig as RedactConfig
+from holdfast.core.section import Fraction, Positive
 from holdfast.core.section import Section as Section
 from holdfast.core.source_config import Source as Source
+from holdfast.core.train_config import KernelsConfig as KernelsConfig
+from holdfast.core.train_config import TrainConfig as TrainConfig
 from holdfast.core.validated import read_model
 from holdfast.core.yamlfile import parse_scalar
 
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Quantization = Literal["F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"]
 Metric = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
@@ -70,75 +71,6 @@ class PlanConfig(Section):
     """The card to plan for."""
     memory_headroom: Fraction = 0.05
     """Share of the available memory and disk that must stay free."""
-
-
-class KernelsConfig(Section):
-    """Which of holdfast's own parts lie under the trainer. Each can be switched off by itself."""
-
-    use: Literal["auto", "never"] = "auto"
-    """`never` leaves everything to TRL, PEFT and bitsandbytes."""
-    fused_layer: bool = True
-    """Decoder layers as one node, forward and backward by hand (llama, mistral, qwen2; no LoRA dropout, no DoRA)."""
-    fused_lora: bool = True
-    """LoRA matrices as one node each, where layers are not fused."""
-    attention: bool = True
-    """Packed documents by torch's varlen flash attention; false = SDPA with a dense mask, which also unfuses layers."""
-    chunked_loss: bool = True
-    """Loss from labelled positions only, in pieces; false = TRL's own fused head."""
-
-
-class TrainConfig(Section):
-    """How to train. Names and meanings are those of Axolotl, PEFT and the Hugging Face trainer."""
-
-    adapter: Literal["qlora", "lora"] = "qlora"
-    """`qlora` = 4-bit NF4 base model with double quantisation; `lora` = base model in its own precision."""
-    lora_r: Positive = 16
-    """Rank of the adapter."""
-    lora_alpha: Positive = 32
-    """Scale of the adapter; its effect is `lora_alpha / lora_r`."""
-    lora_dropout: Fraction = 0.0
-    """Dropout on the adapter's input."""
-    lora_target_linear: bool = True
-    """Adapt every linear layer; `lora_target_modules` is then ignored."""
-    lora_target_modules: tuple[str, ...] = ()
-    """Names of the layers to adapt, for example `q_proj`, when `lora_target_linear` is false."""
-    micro_batch_size: Positive = 8
-    """Rows in one step; `plan` may lower it and raise the accumulation, so that the product stays."""
-    gradient_accumulation_steps: Positive = 1
-    """Micro-batches before one optimiser step."""
-    num_epochs: Annotated[float, Field(gt=0)] = 3
-    """How often the training rows are seen."""
-    max_steps: int = -1
-    """Stop after that many optimiser steps; wins over `num_epochs` when above 0."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    """Peak learning rate."""
-    lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    """How the learning rate falls after the warm-up."""
-    warmup_ratio: Fraction = 0.05
-    """Share of the steps in which the learning rate rises."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Weight decay of the optimiser."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Gradients are clipped to this norm."""
-    optimizer: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"] = "adamw_torch"
-    """The 8-bit and paged ones are those of bitsandbytes."""
-    sample_packing: bool = True
-    """Fill each row of `sequence_len` tokens with several examples."""
-    gradient_checkpointing: bool = True
-    """Recompute activations in the backward pass: less memory, more time."""
-    recompute: Literal["auto", "layer", "attention", "mlp", "cheap", "none"] = "auto"
-    """What fused layers compute again, from most to least; `auto` = as `plan` finds that it fits."""
-    activation_offloading: bool | Literal["auto"] = "auto"
-    """Keep what fused layers save in pinned host memory; `auto` = when `plan` finds no other way to fit."""
-    kernels: KernelsConfig = KernelsConfig()
-    logging_steps: Positive = 5
-    """Write the loss every so many optimiser steps."""
-    save_steps: Positive = 50
-    """Save a checkpoint every so many optimiser steps; a killed run goes on from the newest whole one."""
-    save_total_limit: Positive = 2
-    """Checkpoints to keep; never fewer than 2."""
-    eval_steps: Positive = 50
-    """Measure the validation loss every so many optimiser steps."""
 
 
 class EvaluateConfig(Section):

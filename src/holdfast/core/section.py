@@ -1,6 +1,11 @@
-"""The base of every section of the configuration."""
+"""The base of every section of the configuration, and the numbers that most sections have."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):

@@ -11,7 +11,8 @@ from holdfast.core.errors import DoesNotFitError
 from holdfast.plan.constants import GIB, TABLE, rate_for
 from holdfast.plan.fused_memory import Recompute, is_fused
 from holdfast.plan.hardware import Hardware
-from holdfast.plan.memory import Demand, Lengths, Place, adapter_parameters, batch_tokens, demands
+from holdfast.plan.memory import Demand, Lengths, Place, adapter_parameters, batch_tokens
+from holdfast.plan.phases import demands
 from holdfast.plan.recompute_choice import fastest
 from holdfast.plan.remedies import Remedy, find_remedies
 from holdfast.plan.shape import ModelShape, read_shape

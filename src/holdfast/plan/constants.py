@@ -78,7 +78,6 @@ TABLE = (
     ),
     Constant("process_cuda", 3.0 * GIB, "byte", "estimate", "resident host memory of a CUDA process with the same"),
     Constant("process_light", 0.25 * GIB, "byte", "estimate", "resident Python with numpy and gguf, or llama.cpp"),
-    Constant("merge_check_float32", 2**30, "parameters", "format", "export/merge.py: its check is float32 up to it"),
     Constant("serve_batch", 512, "tokens", "format", "llama.cpp n_ubatch: one batch of float32 logits and activations"),
     Constant("gguf_vocabulary", 40, "byte/token", "estimate", "tokens, types and merges in a GGUF header"),
     Constant("tokenizer_files", 12 * MIB, "byte", "estimate", "tokenizer beside each checkpoint and the merged model"),

@@ -1,4 +1,4 @@
-"""Bytes by component for everything that runs: training, evaluating, merging, converting, quantising, serving.
+"""Bytes by component for what runs the model in torch: training and evaluating. The other phases are in phases.py.
 
 Pure arithmetic on a ModelShape and a RunConfig. Every number that is not arithmetic comes from constants.py.
 """
@@ -12,7 +12,6 @@ from holdfast.core.config import RunConfig, TrainConfig
 from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import constant
 from holdfast.plan.fused_memory import Recompute, Widths, fused_activations, is_fused
-from holdfast.plan.gguf_size import gguf_bytes
 from holdfast.plan.recompute_choice import least_memory
 from holdfast.plan.shape import ModelShape
 
@@ -69,35 +68,6 @@ def _counts(split: Mapping[str, Any] | list[int]) -> dict[str, int]:
     return {key: int(split[key]) for key in ("rows", "tokens", "longest")}
 
 
-def demands(
-    shape: ModelShape,
-    config: RunConfig,
-    lengths: Lengths,
-    rows: int,
-    device: Literal["gpu", "ram"],
-    policy: Recompute | None = None,
-) -> list[Demand]:
-    """All demands of a run whose training takes `rows` rows at a time, in the order of the story.
-
-    policy: what fused layers recompute (a card only); None = what needs the least memory.
-    """
-    found = [
-        Demand("train", device, train_memory(shape, config, lengths, rows, on_gpu=device == "gpu", policy=policy)),
-        Demand("evaluate", device, evaluate_memory(shape, config, lengths, on_gpu=device == "gpu")),
-        Demand("merge", "ram", merge_memory(shape, config.train)),
-        Demand("convert", "ram", convert_memory(shape)),
-        Demand("quantize", "ram", quantize_memory(shape)),
-        Demand("serve", "ram", serve_memory(shape, config)),
-        *disk_demands(shape, config),
-    ]
-    if device == "gpu":
-        host = {"process": int(constant("process_cuda")), "loading one matrix": 4 * _largest_matrix(shape)}
-        if is_fused(shape, config.train):
-            host |= _offloaded(shape, config, batch_tokens(config, lengths, rows)[0], policy)
-        found.insert(2, Demand("train", "ram", host))
-    return found
-
-
 def train_memory(
     shape: ModelShape,
     config: RunConfig,
@@ -132,7 +102,7 @@ def train_memory(
     return _with_process(parts, on_gpu=on_gpu)
 
 
-def _offloaded(shape: ModelShape, config: RunConfig, tokens: int, policy: Recompute | None) -> Components:
+def offloaded(shape: ModelShape, config: RunConfig, tokens: int, policy: Recompute | None) -> Components:
     """Pinned host memory for kept activations; buffers are an eighth larger than a batch (train/offload.py)."""
     chosen = policy or least_memory(config.train)
     if not chosen.offload:
@@ -246,60 +216,6 @@ def evaluate_memory(shape: ModelShape, config: RunConfig, lengths: Lengths, *, o
 def kv_bytes(shape: ModelShape, tokens: int, wide: int) -> int:
     """Keys and values of `tokens` positions in all layers."""
     return shape.layers * 2 * shape.kv_width * tokens * wide
-
-
-def merge_memory(shape: ModelShape, train: TrainConfig) -> Components:
-    """Merging in host memory in 16 bits; the logit check after it runs in float32 when the model is small."""
-    wide = 4 if shape.parameters <= constant("merge_check_float32") else 2
-    return {
-        "weights": wide * shape.parameters,
-        "adapter": int(adapter_parameters(shape, train) * constant("adapter_bytes")),
-        "workspace": 2 * 4 * shape.largest_linear,
-        "process": int(constant("process_train")),
-    }
-
-
-def convert_memory(shape: ModelShape) -> Components:
-    """Safetensors to GGUF F16: one matrix at a time, 16 bits in and out; Llama 3's rotary factors need torch."""
-    return {"one matrix": 4 * _largest_matrix(shape), "process": int(constant("process_train"))}
-
-
-def quantize_memory(shape: ModelShape) -> Components:
-    """One matrix at a time, 16 bits in, at most 8.5 bits out; the source is mapped and can be dropped."""
-    return {"one matrix": 4 * _largest_matrix(shape), "process": int(constant("process_light"))}
-
-
-def serve_memory(shape: ModelShape, config: RunConfig) -> Components:
-    """llama.cpp in host memory: the file, `serve.parallel` contexts of `verify.n_ctx` tokens, one batch."""
-    tokens, batch = config.serve.parallel * config.verify.n_ctx, int(constant("serve_batch"))
-    return {
-        "weights": gguf_bytes(shape, "F16" if config.verify.deploy == "auto" else config.verify.deploy),
-        "kv cache": kv_bytes(shape, tokens, 2),
-        "logits": batch * shape.vocabulary * 4,
-        "activations": batch * 4 * (4 * shape.hidden + 3 * shape.intermediate),
-        "process": int(constant("process_light")),
-    }
-
-
-def disk_demands(shape: ModelShape, config: RunConfig) -> list[Demand]:
-    """Free disk that each phase needs at its end, all that came before it included."""
-    adapter = adapter_parameters(shape, config.train)
-    files, saved = int(constant("tokenizer_files")), int(adapter * constant("adapter_bytes"))
-    one = saved + optimizer_bytes(adapter, config.train, on_gpu=True) + files
-    # A new checkpoint is written before the oldest is removed, and the best one may be kept beside the newest.
-    parts = {"adapter": saved + files, "checkpoints": one * (config.train.save_total_limit + 1)}
-    found = [Demand("train", "disk", dict(parts))]
-    parts["merged"] = 2 * shape.parameters + files
-    found.append(Demand("merge", "disk", dict(parts)))
-    parts["F16.gguf"] = gguf_bytes(shape, "F16")
-    found.append(Demand("convert", "disk", dict(parts)))
-    parts |= {f"{name}.gguf": gguf_bytes(shape, name) for name in config.export.quantizations if name != "F16"}
-    found.append(Demand("quantize", "disk", dict(parts)))
-    return found
-
-
-def _largest_matrix(shape: ModelShape) -> int:
-    return max(shape.largest_linear, shape.vocabulary * shape.hidden)
 
 
 def _with_process(parts: Components, *, on_gpu: bool) -> Components:

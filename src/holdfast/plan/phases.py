@@ -1,0 +1,107 @@
+"""What every phase of a run needs: training and evaluating are in memory.py, what follows them is here.
+
+Pure arithmetic on a ModelShape and a RunConfig. Every number that is not arithmetic comes from constants.py.
+"""
+
+from typing import Literal
+
+from holdfast.core.config import RunConfig, TrainConfig
+from holdfast.plan.constants import constant
+from holdfast.plan.fused_memory import Recompute, is_fused
+from holdfast.plan.gguf_size import gguf_bytes
+from holdfast.plan.memory import (
+    Components,
+    Demand,
+    Lengths,
+    adapter_parameters,
+    batch_tokens,
+    evaluate_memory,
+    kv_bytes,
+    offloaded,
+    optimizer_bytes,
+    train_memory,
+)
+from holdfast.plan.shape import ModelShape
+
+
+def demands(
+    shape: ModelShape,
+    config: RunConfig,
+    lengths: Lengths,
+    rows: int,
+    device: Literal["gpu", "ram"],
+    policy: Recompute | None = None,
+) -> list[Demand]:
+    """All demands of a run whose training takes `rows` rows at a time, in the order of the story.
+
+    policy: what fused layers recompute (a card only); None = what needs the least memory.
+    """
+    found = [
+        Demand("train", device, train_memory(shape, config, lengths, rows, on_gpu=device == "gpu", policy=policy)),
+        Demand("evaluate", device, evaluate_memory(shape, config, lengths, on_gpu=device == "gpu")),
+        Demand("merge", "ram", merge_memory(shape, config.train)),
+        Demand("convert", "ram", convert_memory(shape)),
+        Demand("quantize", "ram", quantize_memory(shape)),
+        Demand("serve", "ram", serve_memory(shape, config)),
+        *disk_demands(shape, config),
+    ]
+    if device == "gpu":
+        host = {"process": int(constant("process_cuda")), "loading one matrix": 4 * _largest_matrix(shape)}
+        if is_fused(shape, config.train):
+            host |= offloaded(shape, config, batch_tokens(config, lengths, rows)[0], policy)
+        found.insert(2, Demand("train", "ram", host))
+    return found
+
+
+def merge_memory(shape: ModelShape, train: TrainConfig) -> Components:
+    """One matrix is merged at a time; the check holds one layer, then the head, in float32 (export/streamed.py)."""
+    layer = shape.linear_weights // shape.layers
+    return {
+        "one layer or the head": 4 * max(layer, shape.vocabulary * shape.hidden),
+        "adapter": int(adapter_parameters(shape, train) * constant("adapter_bytes")),
+        "workspace": 2 * 4 * shape.largest_linear,
+        "process": int(constant("process_train")),
+    }
+
+
+def convert_memory(shape: ModelShape) -> Components:
+    """Safetensors to GGUF F16: one matrix at a time, 16 bits in and out; Llama 3's rotary factors need torch."""
+    return {"one matrix": 4 * _largest_matrix(shape), "process": int(constant("process_train"))}
+
+
+def quantize_memory(shape: ModelShape) -> Components:
+    """One matrix at a time, 16 bits in, at most 8.5 bits out; the source is mapped and can be dropped."""
+    return {"one matrix": 4 * _largest_matrix(shape), "process": int(constant("process_light"))}
+
+
+def serve_memory(shape: ModelShape, config: RunConfig) -> Components:
+    """llama.cpp in host memory: the file, `serve.parallel` contexts of `verify.n_ctx` tokens, one batch."""
+    tokens, batch = config.serve.parallel * config.verify.n_ctx, int(constant("serve_batch"))
+    return {
+        "weights": gguf_bytes(shape, "F16" if config.verify.deploy == "auto" else config.verify.deploy),
+        "kv cache": kv_bytes(shape, tokens, 2),
+        "logits": batch * shape.vocabulary * 4,
+        "activations": batch * 4 * (4 * shape.hidden + 3 * shape.intermediate),
+        "process": int(constant("process_light")),
+    }
+
+
+def disk_demands(shape: ModelShape, config: RunConfig) -> list[Demand]:
+    """Free disk that each phase needs at its end, all that came before it included."""
+    adapter = adapter_parameters(shape, config.train)
+    files, saved = int(constant("tokenizer_files")), int(adapter * constant("adapter_bytes"))
+    one = saved + optimizer_bytes(adapter, config.train, on_gpu=True) + files
+    # A new checkpoint is written before the oldest is removed, and the best one may be kept beside the newest.
+    parts = {"adapter": saved + files, "checkpoints": one * (config.train.save_total_limit + 1)}
+    found = [Demand("train", "disk", dict(parts))]
+    parts["merged"] = 2 * shape.parameters + files
+    found.append(Demand("merge", "disk", dict(parts)))
+    parts["F16.gguf"] = gguf_bytes(shape, "F16")
+    found.append(Demand("convert", "disk", dict(parts)))
+    parts |= {f"{name}.gguf": gguf_bytes(shape, name) for name in config.export.quantizations if name != "F16"}
+    found.append(Demand("quantize", "disk", dict(parts)))
+    return found
+
+
+def _largest_matrix(shape: ModelShape) -> int:
+    return max(shape.largest_linear, shape.vocabulary * shape.hidden)
