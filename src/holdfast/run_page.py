@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from holdfast.core.context import StageContext
-from holdfast.core.documents import read_json
+from holdfast.core.documents import deployed_quantization, read_json
 from holdfast.core.manifest import Manifest, read_manifest
 from holdfast.core.records import read_jsonl
 from holdfast.core.rundir import STAGE_NAMES
@@ -56,7 +56,8 @@ def read_documents(context: StageContext, decision: Document) -> RunDocuments:
     log = inputs["train"] / "trainer_log.jsonl" if "train" in inputs else None
     manifests = {name: read_manifest(context.run_dir.stage(name).path) for name in STAGE_NAMES}
     return RunDocuments(
-        name=context.config.name, deploy=context.config.verify.deploy, decision=decision,
+        name=context.config.name, deploy=deployed_quantization(context.config.verify.deploy, inputs["verify"]),
+        decision=decision,
         baseline=read_json(inputs["baseline"] / "results.json"), tuned=read_json(inputs["evaluate"] / "results.json"),
         ladder=read_json(inputs["verify"] / "ladder.json"), parity=read_json(inputs["verify"] / "parity.json"),
         comparison=read_json(inputs["evaluate"] / "comparison.json"), data=optional("prepare", "report.json"),
