@@ -95,21 +95,17 @@ def _write(out: Path, documents: dict[str, Any]) -> None:
 
 def _decide(config: RunConfig, folders: dict[str, Path], documents: dict[str, Any]) -> Any:
     from holdfast import decide
-    from holdfast.gates import latency_gate, leak_gate, slice_gate
 
     ladder, parity = documents["verify/ladder.json"], read_json(folders["verify"] / "parity.json")
     deployed = next(rung for rung in ladder["rungs"] if rung["rung"] == ladder["deploy"])
     evaluate = folders["evaluate"]
     forgetting = evaluate / "forgetting.json"
-    gates = [slice_gate(documents["evaluate/slices.json"], config.decide)]
-    if config.audit.enabled:
-        gates.append(leak_gate(read_json(evaluate / "leak_audit.json"), config.audit))
-    latency = latency_gate(deployed, config.decide)
+    losses = read_json(folders["train"] / "losses.json")["valid"] if "train" in folders else ()
     return decide.decide(
         documents["baseline/results.json"], documents["evaluate/results.json"], deployed,
         documents["evaluate/comparison.json"], config.decide, parity=parity, rungs=ladder["rungs"],
         forgetting=read_json(forgetting) if forgetting.is_file() else None,
-        more=gates if latency is None else [*gates, latency],
+        more=decide.more_gates(config, evaluate, documents["evaluate/slices.json"], deployed), losses=losses,
     )  # fmt: skip
 
 
