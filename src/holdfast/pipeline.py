@@ -117,8 +117,8 @@ def run_pipeline(
     redo_from: str | None = None,
 ) -> list[Outcome]:
     """Bring a run up to date, stage by stage. Raises what the stages raise; what was finished stays finished."""
-    wanted = _stages_until(until)
-    forced = _stages_from(redo_from)
+    wanted, forced = _stages_until(until), _stages_from(redo_from)
+    _refuse_in_vain(wanted, forced, config)
     with full_disk_named(run_dir.path), run_dir.lock(), _interrupted_redo(redo_from):
         run_dir.write_config(config)
         run_dir.journal("run", until=until, redo_from=redo_from)
@@ -241,6 +241,14 @@ def _stages_from(name: str | None) -> set[str]:
     return set() if name is None else {stage.name for stage in STAGES[_position(name) :]}
 
 
+def _refuse_in_vain(wanted: tuple[Stage, ...], forced: set[str], config: RunConfig) -> None:
+    """Before anything is written: what would be noticed only after hours of work, or never."""
+    if forced and forced.isdisjoint(stage.name for stage in wanted):
+        raise UsageError(f"--from begins after --until {wanted[-1].name}: nothing would be done again")
+    if any(BASE_MODEL in stage.uses for stage in wanted):
+        models.find_base_model(config.base_model)
+
+
 def _position(name: str) -> int:
     names = [stage.name for stage in STAGES]
     if name not in names:
@@ -258,10 +266,11 @@ def explain(
     config: RunConfig, run_dir: RunDir, *, until: str | None = None, redo_from: str | None = None
 ) -> dict[str, str]:
     """What `run_pipeline` would do and why, stage by stage, without doing it (`--dry-run`)."""
-    forced = _stages_from(redo_from)
+    wanted, forced = _stages_until(until), _stages_from(redo_from)
+    _refuse_in_vain(wanted, forced, config)
     answers: dict[str, str] = {}
     earlier: str | None = None
-    for stage in _stages_until(until):
+    for stage in wanted:
         if earlier is not None:
             answers[stage.name] = f"run: after {earlier}, unless its products come out the same"
             continue
