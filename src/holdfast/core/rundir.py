@@ -130,8 +130,10 @@ class RunDir:
     def lock(self) -> Iterator[None]:
         """Hold the folder for this process, and sweep what a killed one left; the kernel frees the lock at any end.
 
-        Raises LockedError when another process has it.
+        Raises LockedError when another process has it, UsageError when there is a file in its place.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file, not a run folder", hint="give a folder with --run-dir")
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("a+") as file:
             try:
