@@ -117,12 +117,12 @@ def disk_full_error(error: BaseException, folder: Path | None = None) -> StageEr
         return None
     name = getattr(error, "filename", None)
     where = Path(str(name)) if name else folder or Path.cwd()
+    what = f" while writing {where.name}" if name else ""
     folder = next((p for p in (where, *where.parents) if p.exists()), Path("/"))
     stat = os.statvfs(folder)
     free = stat.f_bavail * stat.f_frsize
     return StageError(
-        f"the disk is full: {free / 2**20:.1f} MiB left in {folder} while writing {where.name}. "
-        "Nothing half-written was kept.",
+        f"the disk is full: {free / 2**20:.1f} MiB left in {folder}{what}. Nothing half-written was kept.",
         hint="free space or use another disk (--run-dir), then repeat the same command: it goes on where it stopped",
     )
 

@@ -163,6 +163,8 @@ def test_a_full_disk_leaves_the_old_file_and_is_told_as_such(tmp_path: Path, mon
     assert fault.fired and everything(tmp_path) == {"file": "old"}
     told = disk_full_error(caught.value)
     assert told is not None and "MiB left" in told.message and "while writing file" in told.message
+    unnamed = disk_full_error(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
+    assert unnamed is not None and f"left in {tmp_path}. Nothing" in unnamed.message
 
 
 def test_a_really_full_device_leaves_no_file(tmp_path: Path) -> None:
