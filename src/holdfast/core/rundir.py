@@ -19,7 +19,14 @@ from pydantic import ValidationError
 
 from holdfast.core.config import RunConfig
 from holdfast.core.errors import IntegrityError, LockedError, UsageError
-from holdfast.core.files import TEMPORARY_PREFIX, atomic_path, atomic_write, sweep_temporaries, sync_tree
+from holdfast.core.files import (
+    TEMPORARY_PREFIX,
+    atomic_path,
+    atomic_write,
+    require_folder,
+    sweep_temporaries,
+    sync_tree,
+)
 from holdfast.core.manifest import INTENT, MANIFEST, read_intent_key, write_intent
 from holdfast.core.records import Example, encode_example, jsonl_bytes
 
@@ -132,8 +139,7 @@ class RunDir:
 
         Raises LockedError when another process has it, UsageError when there is a file in its place.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"{self.path} is a file, not a run folder", hint="give a folder with --run-dir")
+        require_folder(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("a+") as file:
             try:

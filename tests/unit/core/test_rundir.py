@@ -85,7 +85,7 @@ def test_locking_makes_the_folder(tmp_path: Path) -> None:
 def test_a_file_where_the_run_folder_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with (
-        pytest.raises(UsageError, match=r"notes\.txt is a file, not a run folder"),
+        pytest.raises(UsageError, match=r"notes\.txt is a file"),
         RunDir(tmp_path / "notes.txt").lock(),
     ):
         pass
