@@ -135,6 +135,22 @@ def _denied_error(error: BaseException) -> HoldfastError | None:
     return HoldfastError(f"{where}: {error.strerror}", hint="`ls -ld` it; --run-dir puts a run somewhere else")
 
 
+def no_memory_error(error: BaseException) -> DoesNotFitError | None:
+    """The error for memory that ran out in any stage, or None when `error` is something else.
+
+    By name, because this layer does not import torch: its card says OutOfMemoryError, its CPU says RuntimeError.
+    """
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if not named and "can't allocate memory" not in str(error):
+        return None
+    what = (str(error).splitlines() or ["no memory left"])[0]
+    return DoesNotFitError(
+        f"memory is not enough: {what}",
+        hint="end other work on this machine (ps aux --sort -rss, nvidia-smi), use smaller batches "
+        "(--set evaluate.batch_size=1), or ask holdfast plan -c FILE for what fits; what is finished is kept",
+    )
+
+
 @contextmanager
 def full_disk_named(folder: Path) -> Iterator[None]:
     """Around work in `folder`: a full disk becomes a StageError that names it, whatever library met it."""
@@ -163,7 +179,7 @@ def guard(command: Callable[[], int], *, as_json: bool = False) -> int:
         if isinstance(error, BrokenPipeError):  # the reader of a pipe has gone: `holdfast status RUN | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return HoldfastError.exit_code
-        expected = full or _denied_error(error)
+        expected = full or _denied_error(error) or no_memory_error(error)
         if expected is not None:
             _say(expected.message, expected.hint, type(expected).__name__, expected.exit_code, as_json)
             return expected.exit_code
