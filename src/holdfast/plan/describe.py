@@ -30,7 +30,8 @@ def _verdict(plan: Mapping[str, Any]) -> list[str]:
     if not plan["fits"]:
         return [f"DOES NOT FIT: {name}", *plan["problem"]["message"].splitlines(), f"next: {plan['problem']['next']}"]
     batch = f"micro_batch_size {settings['micro_batch_size']} x {settings['gradient_accumulation_steps']}"
-    return [f"FITS: {name}, {batch}, {settings['device']} {settings['dtype']}"]
+    here = (target["device"] == "gpu") == (settings["device"] == "cuda")
+    return [f"FITS: {name}, {batch}" + (f", {settings['device']} {settings['dtype']}" if here else "")]
 
 
 def _expected(expected: Mapping[str, Any] | None) -> str:
