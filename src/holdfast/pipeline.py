@@ -160,6 +160,7 @@ def _bring_up_to_date(stage: Stage, config: RunConfig, run_dir: RunDir, console:
     started, clock = utc_now(), time.monotonic()
     inputs = {name: run_dir.stage(name).path for name in stage.uses if name != BASE_MODEL}
     stage.run(StageContext(config, folder, inputs, console, run_dir))
+    _refuse_changed_files(stage, materials)
     folder.sync()
     seconds = round(time.monotonic() - clock, 2)
     manifest = Manifest(
@@ -224,6 +225,17 @@ def refuse_another_base(stage: Stage, materials: dict[str, str], run_dir: RunDir
                 f"the base model changed while the run went on: {changed[0].removeprefix(BASE_MODEL + '/')} is not the "
                 f"file that {earlier.name} used ({len(changed)} of {len(base)} files differ)",
                 hint="put the right revision back, or begin anew with it: holdfast run -c FILE",
+            )
+
+
+def _refuse_changed_files(stage: Stage, materials: dict[str, str]) -> None:
+    """Raise IntegrityError when a file outside the run is not what it was before the stage read it: the manifest would
+    name bytes that were never read."""
+    for name, digest in materials.items():
+        path = Path(name.removeprefix("file/"))
+        if name.startswith("file/") and (not path.is_file() or digest_file(path) != digest):
+            raise IntegrityError(
+                f"{path} changed while {stage.name} read it", hint="repeat the same command when the file is at rest"
             )
 
 
