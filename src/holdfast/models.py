@@ -3,7 +3,6 @@
 The heavy libraries are imported inside functions: they take seconds, and `holdfast --help` must not pay for them.
 """
 
-import json
 import logging
 import os
 import warnings
@@ -97,17 +96,6 @@ def digest_base_model(folder: Path) -> dict[str, str]:
     """Digest of every file that makes the model, by name."""
     files = sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
     return {path.name: digest_file(path) for path in files}
-
-
-def read_model_config(folder: Path) -> dict[str, Any]:
-    """The model's `config.json`. Raises ModelError when it cannot be read."""
-    try:
-        document = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from None
-    if not isinstance(document, dict):
-        raise ModelError(f"{folder / 'config.json'} is not a JSON object")
-    return document
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
