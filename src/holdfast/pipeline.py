@@ -46,7 +46,8 @@ class Stage(NamedTuple):
     """One step. Its key is made of `version`, the `config` fields and the digests of what it `uses`.
 
     config: sections of the configuration, or single keys of one (`train.adapter`).
-    uses: earlier stage → products it reads (a name ending in "/" is a folder); `base_model` = the model folder.
+    uses: earlier stage → products it reads (a name ending in "/" is a folder); `base_model` = the model folder. Without
+    any product it is looked at, and is no material: for times and memory on the page, and whether a file is unchanged.
     files: configuration → files outside the run that it reads.
     """
 
@@ -95,8 +96,8 @@ STAGES = (
           {"baseline": ("samples.jsonl", "results.json"),
            "evaluate": ("samples.jsonl", "results.json", "comparison.json", "forgetting.json", "slices.json",
                         "leak_audit.json", "redacted.json"),
-           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",), "plan": ("plan.json",),
-           "train": ("training.json", "trainer_log.jsonl", "losses.json")}),
+           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",), "train": ("losses.json",),
+           "export": (), "plan": ()}),
 )  # fmt: skip
 
 
