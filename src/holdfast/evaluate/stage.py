@@ -79,9 +79,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [row for _, row in read_jsonl(path)]
 
 
-def quantization_of(config: RunConfig) -> Literal["nf4", "none"]:
+def quantization_of(config: RunConfig) -> Literal["nf4", "int8", "none"]:
     """The precision that both models are measured in: the one that the adapter is trained on."""
-    return "nf4" if config.train.adapter == "qlora" else "none"
+    return config.train.quantization
 
 
 def describe(comparison: Comparison) -> str:
