@@ -137,7 +137,7 @@ def worse(base: Path) -> list[models.TrainingTokens]:
 def test_the_best_checkpoint_stays_and_training_stops_when_the_loss_falls_no_more(
     base: Path, worse: list[models.TrainingTokens], tmp_path: Path
 ) -> None:
-    job = short_job(base, max_steps=60, learning_rate=3e-2, eval_steps=2, save_steps=4, save_total_limit=2,
+    job = short_job(base, max_steps=60, learning_rate=3e-2, eval_steps=2, save_steps=2, save_total_limit=2,
                     early_stopping_patience=3, load_best_model_at_end=True)  # fmt: skip
     whole = train_short(job, tmp_path / "run", worse)
     losses = {row["step"]: row["eval_loss"] for row in whole.log if "eval_loss" in row}
