@@ -1,10 +1,6 @@
 """What watches over a training run: progress, trusted checkpoints, broken losses, and a safe stop on a signal."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -17,32 +13,7 @@ from holdfast.train.best import best_of
 from holdfast.train.checkpoints import is_whole, keep_newest, mark_complete
 from holdfast.train.guard import LossGuard
 from holdfast.train.meter import Meter
-
-
-class StopRequest:
-    """Set by SIGINT or SIGTERM: the current micro-batch ends, a checkpoint is saved, then training stops."""
-
-    requested = False
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request; a second one interrupts at once."""
-    request = StopRequest()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        request.requested = True
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+from holdfast.train.stop import StopRequest
 
 
 class RandomState(NamedTuple):

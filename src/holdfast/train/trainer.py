@@ -28,7 +28,7 @@ from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from holdfast.train import fast_path  # noqa: E402
 from holdfast.train.best import StopOrKeep, keep_what_is_best, refuse_without_rows, take_finished  # noqa: E402
-from holdfast.train.callbacks import StopRequest, Watch, stop_on_signal  # noqa: E402
+from holdfast.train.callbacks import Watch  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
 from holdfast.train.loraplus import use_loraplus  # noqa: E402
@@ -36,6 +36,7 @@ from holdfast.train.meter import Meter  # noqa: E402
 from holdfast.train.optimizer import NoWaiting  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
 from holdfast.train.retry import train_with_retry  # noqa: E402
+from holdfast.train.stop import StopRequest, stop_on_signal  # noqa: E402
 from holdfast.train.summary import summarize  # noqa: E402
 
 LOGS = "logs"
