@@ -79,7 +79,7 @@ STAGES = (
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 2, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
-    Stage("train", 2, train.run, ("train", "sequence_len", "seed"),
+    Stage("train", 3, train.run, ("train", "sequence_len", "seed"),
           {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
     Stage("evaluate", 2, evaluate.run_tuned, ("evaluate", "train", "decide", "audit"),
           {**EXAMPLES, "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json"),

@@ -224,7 +224,13 @@ def _training(run: RunDocuments) -> dict[str, Any] | None:
     ends = "; ".join(
         f"{line.label} {line.points[0][1]:.2f} to {line.points[-1][1]:.2f}" for line in lines if line.points
     )
-    return {"plot": line_chart(f"Loss by step: {ends}", lines, "step", "loss"), "facts": run.training, "ends": ends}
+    speed, energy = run.training.get("tokens_per_second"), run.training.get("energy_kwh")
+    kept = run.training.get("kept_step")
+    return {
+        "plot": line_chart(f"Loss by step: {ends}", lines, "step", "loss"), "facts": run.training, "ends": ends,
+        "speed": None if speed is None else count(speed), "energy": None if energy is None else f"{energy:.3g} kWh",
+        "kept": None if kept == run.training["steps"] else kept,
+    }  # fmt: skip
 
 
 def _memory(run: RunDocuments) -> dict[str, Any] | None:

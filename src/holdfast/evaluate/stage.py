@@ -93,9 +93,9 @@ def describe_time(replies: Sequence[Reply], seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def quantization_of(config: RunConfig) -> Literal["nf4", "none"]:
+def quantization_of(config: RunConfig) -> Literal["nf4", "int8", "none"]:
     """The precision that both models are measured in: the one that the adapter is trained on."""
-    return "nf4" if config.train.adapter == "qlora" else "none"
+    return config.train.quantization
 
 
 def describe(comparison: Comparison) -> str:
