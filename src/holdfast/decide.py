@@ -24,6 +24,7 @@ from holdfast.core.config import DecideConfig, RunConfig
 from holdfast.core.context import StageContext
 from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError
+from holdfast.core.manifest import require_product
 from holdfast.core.measures import answer_score
 from holdfast.gates import GateResult, advice, latency_gate, leak_gate, overfitted, redacted_gate, slice_gate
 from holdfast.next_change import FORGOTTEN, ROUNDING, Results, next_changes, percent
@@ -108,7 +109,8 @@ def _forgetting_gate(forgetting: Mapping[str, Any], gates: DecideConfig) -> Gate
 def run(context: StageContext) -> None:
     """Stage `decide`: decision.json, decision.md, report.html. A bad verdict is a result, not an error.
 
-    Raises IntegrityError when a file of an earlier stage is missing or lacks the deployed rung.
+    Raises IntegrityError when a file of an earlier stage is missing or lacks the deployed rung, and when the file to be
+    deployed is no longer the one that was measured.
     """
     from holdfast.decision_page import render_page
     from holdfast.run_page import read_documents, run_page
@@ -125,6 +127,7 @@ def run(context: StageContext) -> None:
             f"ladder.json has the rungs {', '.join(rung['rung'] for rung in rungs)}, but {deploy} is to be deployed",
             hint="holdfast run -c FILE --from verify",
         )
+    require_product(inputs["export"], deployed["file"])
     lost = inputs["evaluate"] / "forgetting.json"
     forgetting = _read(lost) if context.config.evaluate.general_probe else None
     decision = decide(

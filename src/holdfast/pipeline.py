@@ -46,7 +46,8 @@ class Stage(NamedTuple):
     """One step. Its key is made of `version`, the `config` fields and the digests of what it `uses`.
 
     config: sections of the configuration, or single keys of one (`train.adapter`).
-    uses: earlier stage → products it reads (a name ending in "/" is a folder); `base_model` = the model folder.
+    uses: earlier stage → products it reads (a name ending in "/" is a folder); `base_model` = the model folder. Without
+    any product it is looked at, and is no material: for times and memory on the page, and whether a file is unchanged.
     files: configuration → files outside the run that it reads.
     """
 
@@ -78,7 +79,7 @@ STAGES = (
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 2, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
-    Stage("train", 2, train.run, ("train", "sequence_len", "seed"),
+    Stage("train", 3, train.run, ("train", "sequence_len", "seed"),
           {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
     Stage("evaluate", 2, evaluate.run_tuned, ("evaluate", "train", "decide", "audit"),
           {**EXAMPLES, "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json"),
@@ -95,8 +96,8 @@ STAGES = (
           {"baseline": ("samples.jsonl", "results.json"),
            "evaluate": ("samples.jsonl", "results.json", "comparison.json", "forgetting.json", "slices.json",
                         "leak_audit.json", "redacted.json"),
-           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",), "plan": ("plan.json",),
-           "train": ("training.json", "trainer_log.jsonl", "losses.json")}),
+           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",), "train": ("losses.json",),
+           "export": (), "plan": ()}),
 )  # fmt: skip
 
 

@@ -84,10 +84,16 @@ def _learned(run_dir: RunDir) -> list[str]:
         f"{100 * audit['trained_share']:.0f} % of all), {splits}; {similar}",
         f"training       {training['steps']} steps on {training['device']}"
         + (f", loss {first:.2f} to {last:.2f}" if first is not None else "")
-        + f", {training['trainable_parameters']:,} adapter weights",
+        + f", {training['trainable_parameters']:,} adapter weights{_cost(training)}",
         f"{_fit(run_dir)}",
         f"seconds        {', '.join(f'{name} {s:.0f}' for name, s in stage_seconds(run_dir).items())}",
     ]
+
+
+def _cost(training: Mapping[str, Any]) -> str:
+    """Speed, and what the card used where it counts."""
+    speed, energy = training.get("tokens_per_second"), training.get("energy_kwh")
+    return (f", {speed:,.0f} tokens/s" if speed else "") + (f", {energy:.3g} kWh" if energy else "")
 
 
 def _fit(run_dir: RunDir) -> str:

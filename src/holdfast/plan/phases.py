@@ -92,7 +92,7 @@ def disk_demands(shape: ModelShape, config: RunConfig) -> list[Demand]:
     files, saved = int(constant("tokenizer_files")), int(adapter * constant("adapter_bytes"))
     one = saved + optimizer_bytes(adapter, config.train, on_gpu=True) + files
     # A new checkpoint is written before the oldest is removed, and the best one may be kept beside the newest.
-    parts = {"adapter": saved + files, "checkpoints": one * (config.train.save_total_limit + 1)}
+    parts = {"adapter": saved + files, "checkpoints": one * (max(2, config.train.save_total_limit) + 1)}
     found = [Demand("train", "disk", dict(parts))]
     parts["merged"] = 2 * shape.parameters + files
     found.append(Demand("merge", "disk", dict(parts)))

@@ -39,8 +39,10 @@ def test_auto_compares_the_file_that_verify_chose(tmp_path: Path) -> None:
 
 def test_a_verdict_written_by_hand_is_not_shown(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
+    run.write_config(CONFIG)
     for stage in STAGES:
-        folder = finish(run, stage.name, {"decision.json": {"verdict": "discard"}})
+        files = {"r-Q8_0.gguf": "weights", "ladder.json": {"deploy": "Q8_0"}, "decision.json": {"verdict": "discard"}}
+        folder = finish(run, stage.name, files)
     assert verdict.current_verdict(run) == "discard"
     (folder / "decision.json").write_text('{"verdict": "keep"}')
     with pytest.raises(IntegrityError, match="not what stage decide wrote"):
