@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from holdfast.core.digest import digest_file
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Message
+from holdfast.core.weight_files import require_whole_weights
 
 BUNDLED = {"pebble": Path(__file__).parent / "pebble"}
 # What makes a model what it is; a model card beside it may change freely.
@@ -103,7 +104,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     go_offline()
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError) as error:  # not JSON, or JSON that is no tokenizer
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be read: {type(error).__name__}: {error}",
+            hint="copy tokenizer.json and tokenizer_config.json again, or fetch the whole model again: holdfast fetch",
+        ) from None
     if not tokenizer.chat_template:
         raise ModelError(
             f"the model in {folder} has no chat template, so a conversation cannot be rendered for it",
@@ -210,6 +217,7 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils.logging import disable_progress_bar
 
+    require_whole_weights(folder)
     disable_progress_bar()
     device = device_name()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32

@@ -30,6 +30,7 @@ from holdfast.core.manifest import (
     write_manifest,
 )
 from holdfast.core.rundir import RunDir, utc_now
+from holdfast.core.weight_files import require_whole_weights
 from holdfast.dataset import stage as dataset
 from holdfast.evaluate import stage as evaluate
 from holdfast.evaluate import verify
@@ -259,7 +260,7 @@ def _refuse_in_vain(wanted: tuple[Stage, ...], forced: set[str], config: RunConf
     if forced and forced.isdisjoint(stage.name for stage in wanted):
         raise UsageError(f"--from begins after --until {wanted[-1].name}: nothing would be done again")
     if any(BASE_MODEL in stage.uses for stage in wanted):
-        models.find_base_model(config.base_model)
+        require_whole_weights(models.find_base_model(config.base_model))
 
 
 def _position(name: str) -> int:
