@@ -42,7 +42,8 @@ def rank_runs(samples: Mapping[str, Sequence[Row]], metric: str, alpha: float) -
     for name, rows in samples.items():
         if any(metric not in row["scores"] for row in rows):
             raise UsageError(
-                f"{name} has no score {metric!r}, which the first run is decided by; it has {', '.join(rows[0]['scores'])}",
+                f"{name} has no score {metric!r}, which the first run is decided by; it has "
+                f"{', '.join(rows[0]['scores'])}",
                 hint="name first a run whose decide.primary all of them have",
             )
     couples = list(itertools.combinations(samples, 2))
