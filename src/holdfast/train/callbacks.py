@@ -1,10 +1,6 @@
 """What watches over a training run: progress, trusted checkpoints, broken losses, and a safe stop on a signal."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -12,32 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from holdfast.core.console import Bar
 from holdfast.train.checkpoints import keep_newest, mark_complete
 from holdfast.train.guard import LossGuard
-
-
-class StopRequest:
-    """Set by SIGINT or SIGTERM: the current step ends, a checkpoint is saved, then training stops."""
-
-    requested = False
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request; a second one interrupts at once."""
-    request = StopRequest()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        request.requested = True
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+from holdfast.train.stop import StopRequest
 
 
 class Watch(TrainerCallback):

@@ -4,6 +4,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from holdfast.train import fast_path  # noqa: E402
-from holdfast.train.callbacks import StopRequest, Watch, stop_on_signal  # noqa: E402
+from holdfast.train.callbacks import Watch  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
 from holdfast.train.optimizer import NoWaiting  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
 from holdfast.train.retry import train_with_retry  # noqa: E402
+from holdfast.train.stop import StopRequest, stop_on_signal  # noqa: E402
+from holdfast.train.together import Agreement, Together, distributed_arguments, same_order  # noqa: E402
 
 LOGS = "logs"
 
@@ -49,6 +52,7 @@ class Job:
     gradient_accumulation_steps: int
     checkpoint: Path | None
     policy: Policy | None = None
+    eval_batch_size: int | None = None  # default: micro_batch_size
 
     @property
     def fast(self) -> bool:
@@ -84,22 +88,32 @@ def fine_tune(
     folder: Path,
     console: Console,
     journal: Callable[..., None] | None = None,
+    together: Together | None = None,
 ) -> Result:
     """Train an adapter; checkpoints and TensorBoard events go to `folder`, events worth keeping to `journal`.
+
+    together: this process is one of several, with its share of the batch in `job`; the first one alone writes.
 
     Raises StageError when the loss breaks, DoesNotFitError when memory ends even with one row at a time, Interrupted
     after a signal (a checkpoint was saved then).
     """
     disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*(flash.attention|gradient_checkpointing).*", category=Warning)
+    warnings.filterwarnings(
+        "ignore", message=".*(flash.attention|gradient_checkpointing|broadcast_buffers).*", category=Warning
+    )
     started = time.monotonic()
     base = models.load_model(job.base, quantization="nf4" if job.train.adapter == "qlora" else "none")
     base.config.use_cache = False
-    with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) as writer:
+    main = together is None or together.main
+    with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) if main else nullcontext() as writer:
         trainer = build_trainer(job, base, tokenizer, train_rows, valid_rows, folder, writer)
+        order = None if together is None else same_order(trainer, job.seed)
         with console.progress("training", _total_steps(trainer)) as bar:
             guard = LossGuard(trainer, train_rows, folder)
-            trainer.add_callback(Watch(bar, request, guard, max(2, job.train.save_total_limit)))
+            if together is not None and order is not None:
+                trainer.add_callback(Agreement(together, request, guard, order))
+            if main:
+                trainer.add_callback(Watch(bar, request, guard, max(2, job.train.save_total_limit)))
 
             def forget() -> None:
                 guard.forget()
@@ -115,10 +129,13 @@ def fine_tune(
                     journal("out_of_memory", **change)
 
             try:
-                changes = train_with_retry(trainer, folder, job.checkpoint, forget=forget, report=tell)
+                changes = train_with_retry(
+                    trainer, folder, job.checkpoint, forget=forget, report=tell, alone=together is None
+                )
                 guard.check()
             finally:  # a checkpoint that a full disk cut off would keep the disk full
-                newest_whole_checkpoint(folder)
+                if together is None:
+                    newest_whole_checkpoint(folder)
     _stop_if_asked(request, trainer, console)
     log = trainer.state.log_history
     summary = summarize(job, trainer, train_rows, time.monotonic() - started)
@@ -132,7 +149,7 @@ def build_trainer(
     train_rows: list[TrainingTokens],
     valid_rows: list[TrainingTokens],
     folder: Path,
-    writer: SummaryWriter,
+    writer: SummaryWriter | None,
 ) -> Any:
     """A TRL trainer over rows that we tokenised ourselves, so that what was audited is what is trained."""
     trainer: Any = SFTTrainer(
@@ -142,7 +159,7 @@ def build_trainer(
         eval_dataset=build_dataset(valid_rows) if valid_rows else None,
         processing_class=tokenizer,
         peft_config=build_adapter(job.train),
-        callbacks=[TensorBoardCallback(writer)],
+        callbacks=[TensorBoardCallback(writer)] if writer is not None else [],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.create_model_card = _write_no_card  # TRL's says "a fine-tuned version of None"; export writes ours
@@ -184,7 +201,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
     return SFTConfig(
         output_dir=str(folder),
         per_device_train_batch_size=job.micro_batch_size,
-        per_device_eval_batch_size=job.micro_batch_size,
+        per_device_eval_batch_size=job.eval_batch_size or job.micro_batch_size,
         gradient_accumulation_steps=job.gradient_accumulation_steps,
         num_train_epochs=train.num_epochs,
         max_steps=train.max_steps,
@@ -208,6 +225,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         eval_strategy="steps" if evaluating else "no",
         eval_steps=train.eval_steps,
         report_to="none",
+        **distributed_arguments(),
         use_cpu=not cuda,
         bf16=cuda,
         dataloader_pin_memory=cuda,
@@ -232,6 +250,7 @@ def summarize(job: Job, trainer: Any, rows: list[TrainingTokens], seconds: float
         "trained_tokens_per_epoch": trained,
         "micro_batch_size": trainer.args.per_device_train_batch_size,
         "gradient_accumulation_steps": trainer.args.gradient_accumulation_steps,
+        "processes": trainer.args.world_size,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,
@@ -247,7 +266,7 @@ def _total_steps(trainer: Any) -> int:
     arguments = trainer.args
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
-    batches = -(-len(trainer.train_dataset) // arguments.per_device_train_batch_size)
+    batches = -(-len(trainer.train_dataset) // (arguments.per_device_train_batch_size * arguments.world_size))
     steps = max(1, -(-batches // arguments.gradient_accumulation_steps))
     return int(-(-steps * arguments.num_train_epochs // 1))
 
