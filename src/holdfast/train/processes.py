@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from holdfast.core import errors
-from holdfast.core.errors import ConfigError, DoesNotFitError, Interrupted, StageError
+from holdfast.core.errors import DoesNotFitError, Interrupted, StageError
 from holdfast.core.files import atomic_write
 from holdfast.core.loopback import bring_loopback_up
 from holdfast.core.train_config import TrainConfig
@@ -30,6 +30,7 @@ STOPPED = errors.EXIT_INTERRUPTED  # a worker's exit code after a stop that was 
 LAST_LINES = 12
 _POLL = 0.1  # seconds
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL once a process has failed
+_LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 MODULE = "holdfast.train.worker"
 
 
@@ -55,27 +56,11 @@ def process_count(train: TrainConfig) -> int:
     return train.nproc * train.nnodes
 
 
-def divide(micro_batch_size: int, accumulation: int, processes: int) -> Share:
-    """The share of each process: as many rows at once as one process takes, or the next smaller number that divides.
-
-    Raises ConfigError when the effective batch cannot be divided.
-    """
-    effective = micro_batch_size * accumulation
-    if effective % processes:
-        raise ConfigError(
-            f"an effective batch of {effective} rows (micro_batch_size {micro_batch_size} x "
-            f"gradient_accumulation_steps {accumulation}) cannot be divided among {processes} processes",
-            hint=f"holdfast train -c FILE --set train.gradient_accumulation_steps={accumulation * processes}",
-        )
-    each = effective // processes
-    rows = next(rows for rows in range(min(micro_batch_size, each), 0, -1) if each % rows == 0)
-    return Share(rows, each // rows)
-
-
 def launch_lines(run: Path, train: TrainConfig) -> list[str]:
     """The command of every machine, for `--dry-run`: torchrun where there are several, else the worker itself."""
     if train.nnodes == 1:
-        return [f"RANK={rank} WORLD_SIZE={train.nproc} python -m {MODULE} {run}" for rank in range(train.nproc)]
+        shared = f"WORLD_SIZE={train.nproc} HOLDFAST_STORE={run / FOLDER / STORE} python -m {MODULE} {run}"
+        return [f"RANK={rank} LOCAL_RANK={rank} {shared}" for rank in range(train.nproc)]
     return [" ".join(_torchrun(run, train, node, "torchrun")) for node in range(train.nnodes)]
 
 
@@ -173,7 +158,7 @@ def _commands(run: Path, train: TrainConfig) -> list[tuple[list[str], dict[str, 
     shared = {
         "WORLD_SIZE": str(train.nproc), "LOCAL_WORLD_SIZE": str(train.nproc), "GROUP_RANK": "0",
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "HOLDFAST_STORE": str(run / FOLDER / STORE),
-        "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "HOLDFAST_PARENT": str(os.getpid()),
+        "GLOO_SOCKET_IFNAME": _LOOPBACK, "NCCL_SOCKET_IFNAME": _LOOPBACK, "HOLDFAST_PARENT": str(os.getpid()),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // train.nproc))),
     }  # fmt: skip
     return [

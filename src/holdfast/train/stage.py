@@ -8,7 +8,7 @@ from holdfast.core.context import StageContext
 from holdfast.core.documents import read_json
 from holdfast.core.records import read_examples
 from holdfast.train.checkpoints import newest_whole_checkpoint
-from holdfast.train.processes import Share, divide, process_count, train_together
+from holdfast.train.processes import Share, process_count, train_together
 from holdfast.train.targets import check_target_modules
 
 if TYPE_CHECKING:
@@ -20,17 +20,17 @@ def run(context: StageContext) -> None:
     config = context.config
     check_target_modules(models.find_base_model(config.base_model), config.train)
     settings = read_json(context.inputs["plan"] / "settings.json")
-    rows, steps = int(settings["micro_batch_size"]), int(settings["gradient_accumulation_steps"])
-    count = process_count(config.train)
-    if count == 1:
-        train_here(context, newest_whole_checkpoint(context.out.path), Share(rows, steps))
+    share = Share(int(settings["micro_batch_size"]), int(settings["gradient_accumulation_steps"]))
+    if process_count(config.train) == 1:
+        train_here(context, newest_whole_checkpoint(context.out.path), share)
         return
 
     def find() -> Path | None:
         return newest_whole_checkpoint(context.out.path)
 
-    journal, share = context.run_dir.journal, divide(rows, steps, count)
-    train_together(context.run_dir.path, config.train, share, find, context.console.say, journal)
+    train_together(
+        context.run_dir.path, config.train, share, find, context.console.say, context.run_dir.journal
+    )  # fmt: skip
 
 
 def train_here(
@@ -51,6 +51,7 @@ def train_here(
     from holdfast.train.recompute import read_policy
     from holdfast.train.trainer import Job, fine_tune
 
+    count = 1 if together is None else together.count
     job = Job(
         base=base,
         train=config.train,
@@ -61,9 +62,7 @@ def train_here(
         checkpoint=checkpoint,
         policy=read_policy(settings["recompute"]) if settings.get("recompute") else None,
         # the validation loss is a mean over batches: with the batches of one process it is the same
-        eval_batch_size=min(
-            int(settings["micro_batch_size"]), share.micro_batch_size * (together.count if together else 1)
-        ),
+        eval_batch_size=min(config.train.micro_batch_size, share.micro_batch_size * count),
     )
     result = fine_tune(
         job, tokenizer, rows["train"], rows["valid"], context.out.path, context.console, context.run_dir.journal,

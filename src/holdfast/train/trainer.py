@@ -32,6 +32,7 @@ from holdfast.train.callbacks import Watch  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
 from holdfast.train.optimizer import NoWaiting  # noqa: E402
+from holdfast.train.processes import process_count  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
 from holdfast.train.retry import train_with_retry  # noqa: E402
 from holdfast.train.stop import StopRequest, stop_on_signal  # noqa: E402
@@ -58,6 +59,11 @@ class Job:
     def fast(self) -> bool:
         """Whether holdfast's own parts lie under the trainer."""
         return self.train.kernels.use != "never"
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds only a part of the frozen weights."""
+        return self.train.distributed == "fsdp" and process_count(self.train) > 1
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,9 @@ def build_trainer(
             parameter.data = parameter.data.float()
     if job.fast:
         trainer.add_callback(NoWaiting())
-        trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy)
+        trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy, sharded=job.sharded)
+    if job.sharded:
+        fast_path.shard_weights(trainer.holdfast_path if job.fast else None, None)
     return trainer
 
 
