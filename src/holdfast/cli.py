@@ -26,6 +26,8 @@ Config = Annotated[Path, typer.Option("-c", "--config", help="The run's configur
 RunFolder = Annotated[Path | None, typer.Option("--run-dir", help="Where the run lies. Default: runs/<name>.")]
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set train.learning_rate=1e-4")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Nproc = Annotated[int | None, typer.Option("--nproc", help="Train with so many processes (train.nproc).", min=1)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run and why.")]
 Quant = Annotated[str | None, typer.Option("--quant", help="Which GGUF file. Default: verify.deploy.")]
 
 
@@ -93,7 +95,8 @@ def run(
     until: Annotated[str | None, typer.Option("--until", help="Stop after this stage.")] = None,
     redo_from: Annotated[str | None, typer.Option("--from", help="Redo from this stage on.")] = None,
     overrides: Override = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why.")] = False,
+    nproc: Nproc = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Bring a run up to date: collect, prepare, plan, baseline, train, evaluate, export, verify, decide."""
@@ -101,7 +104,31 @@ def run(
 
     _finish(
         lambda console: operation(
-            config, run_dir, overrides or [], console, until=until, redo_from=redo_from, dry_run=dry_run
+            config, run_dir, _with_nproc(overrides, nproc), console, until=until, redo_from=redo_from, dry_run=dry_run
+        ),
+        as_json,
+    )
+
+
+def _with_nproc(overrides: list[str] | None, nproc: int | None) -> list[str]:
+    return [*(overrides or []), *([] if nproc is None else [f"train.nproc={nproc}"])]
+
+
+@app.command()
+def train(
+    config: Config,
+    run_dir: RunFolder = None,
+    overrides: Override = None,
+    nproc: Nproc = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Bring a run up to date up to and including stage train."""
+    from holdfast.operations.runs import run as operation
+
+    _finish(
+        lambda console: operation(
+            config, run_dir, _with_nproc(overrides, nproc), console, until="train", dry_run=dry_run
         ),
         as_json,
     )
@@ -116,7 +143,7 @@ def _stage_command(stage: str) -> None:
     app.command(stage, help=f"Bring a run up to date up to and including stage {stage}.")(command)
 
 
-for _stage in ("prepare", "train", "evaluate", "export", "verify", "decide"):
+for _stage in ("prepare", "evaluate", "export", "verify", "decide"):
     _stage_command(_stage)
 
 

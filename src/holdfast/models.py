@@ -234,7 +234,7 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
     model: Model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
-        device_map={"": 0} if device == "cuda" else "cpu",
+        device_map={"": torch.cuda.current_device()} if device == "cuda" else "cpu",
         quantization_config=config,
         local_files_only=True,
         trust_remote_code=False,

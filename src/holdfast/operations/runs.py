@@ -15,6 +15,7 @@ from holdfast.core.rundir import RunDir
 from holdfast.operations.verdict import current_verdict
 from holdfast.pipeline import BASE_MODEL, STAGES, explain, run_pipeline
 from holdfast.redact.redactor import Redactor
+from holdfast.train.processes import launch_lines, process_count
 
 
 def run(
@@ -32,8 +33,12 @@ def run(
     folder = run_dir or Path("runs") / config.name
     if dry_run:
         plan = explain(config, RunDir(folder), redo_from=redo_from, until=until)
-        text = "\n".join(f"{name:10} {why}" for name, why in plan.items())
-        console.result({"run_dir": str(folder), "stages": plan, "config": config.model_dump(mode="json")}, text)
+        lines = [f"{name:10} {why}" for name, why in plan.items()]
+        document = {"run_dir": str(folder), "stages": plan, "config": config.model_dump(mode="json")}
+        if "train" in plan and process_count(config.train) > 1:
+            document["processes"] = launch_lines(folder.absolute(), config.train)
+            lines += ["train is started as:", *(f"  {line}" for line in document["processes"])]
+        console.result(document, "\n".join(lines))
         return 0
     return run_and_report(config, folder, console, until=until, redo_from=redo_from)
 

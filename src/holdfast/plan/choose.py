@@ -15,8 +15,9 @@ from holdfast.plan.memory import Demand, Lengths, Place, adapter_parameters, bat
 from holdfast.plan.phases import demands
 from holdfast.plan.recompute_choice import fastest
 from holdfast.plan.remedies import Remedy, find_remedies
+from holdfast.plan.several import accumulation, process_count, row_choices
 from holdfast.plan.shape import ModelShape, read_shape
-from holdfast.plan.target import Limit, Target, choose_target, limits_of, real_device
+from holdfast.plan.target import Limit, Target, check_cards, choose_target, limits_of, real_device
 
 # GGUF conversion (stage export) knows these families.
 CONVERTIBLE = ("llama", "mistral", "qwen2", "qwen3")
@@ -57,7 +58,8 @@ def make_plan(
     """Like `plan_for`, but a run that does not fit is described (`fits` false, `problem`) and nothing is raised."""
     shape = read_shape(model_folder)
     target = choose_target(config.plan, hardware)
-    limits = limits_of(target, config.plan, hardware)
+    check_cards(config.train, target, hardware)
+    limits = limits_of(target, config.plan, hardware, config.train.nproc)
     counts = Lengths.of(config, lengths)
     choice = choose_batch(shape, config, counts, target, limits)
     problem = None
@@ -77,6 +79,7 @@ def make_plan(
         "settings": {
             "micro_batch_size": choice.rows,
             "gradient_accumulation_steps": choice.accumulation,
+            "processes": process_count(config.train),
             "device": device,
             "dtype": "bfloat16" if device == "cuda" else "float32",
             "attention": "varlen" if choice.policy is not None and device == "cuda" else "sdpa",
@@ -106,12 +109,10 @@ def choose_batch(
         fast = _choose_fused(shape, config, lengths, target, limits)
         if fast is not None:
             return fast
-    effective = config.train.micro_batch_size * config.train.gradient_accumulation_steps
-    candidates = [rows for rows in range(config.train.micro_batch_size, 0, -1) if effective % rows == 0]
-    for rows in candidates:
+    for rows in row_choices(config.train):
         found = demands(shape, config, lengths, rows, target.device)
         failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
-        choice = Choice(rows, effective // rows, found, failed)
+        choice = Choice(rows, accumulation(config.train, rows), found, failed)
         if failed is None or (failed.phase, failed.place) != ("train", target.device):
             break
     return choice
@@ -121,7 +122,6 @@ def _choose_fused(
     shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, limits: Mapping[Place, Limit]
 ) -> Choice | None:
     """Rows and policy with the least time a token; None when training fits with none of them."""
-    effective = config.train.micro_batch_size * config.train.gradient_accumulation_steps
     best: tuple[float, int, Recompute] | None = None
 
     def found_for(rows: int, policy: Recompute) -> list[Demand]:
@@ -133,7 +133,7 @@ def _choose_fused(
             for d in found_for(rows, policy)
         )
 
-    for rows in (rows for rows in range(config.train.micro_batch_size, 0, -1) if effective % rows == 0):
+    for rows in row_choices(config.train):
         tokens = batch_tokens(config, lengths, rows)[0]
         option = fastest(shape, config.train, tokens, partial(trains, rows))
         if option is not None and (best is None or option[0] < 0.99 * best[0]):
@@ -143,7 +143,7 @@ def _choose_fused(
     _, rows, policy = best
     found = found_for(rows, policy)
     failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
-    return Choice(rows, effective // rows, found, failed, policy)
+    return Choice(rows, accumulation(config.train, rows), found, failed, policy)
 
 
 def expected_seconds(
@@ -266,13 +266,15 @@ def _remarks(
         remarks.append(
             "evaluate is not judged: prompts are counted as sequence_len until stage prepare has measured them"
         )
-    if choice.rows != config.train.micro_batch_size:
+    count = process_count(config.train)
+    if choice.rows != config.train.micro_batch_size or count > 1:
         remarks.append(
             f"micro_batch_size {config.train.micro_batch_size} -> {choice.rows}, gradient_accumulation_steps "
-            f"{config.train.gradient_accumulation_steps} -> {choice.accumulation}: same effective batch, less memory"
+            f"{config.train.gradient_accumulation_steps} -> {choice.accumulation}"
+            + (f", {count} processes: same effective batch" if count > 1 else ": same effective batch, less memory")
         )
-    if len(hardware.gpus) > 1 and not target.hypothetical and target.device == "gpu":
-        remarks.append(f"{len(hardware.gpus)} cards are there; the plan uses the first")
+    if len(hardware.gpus) > config.train.nproc and not target.hypothetical and target.device == "gpu":
+        remarks.append(f"{len(hardware.gpus)} cards are there; the plan uses {config.train.nproc}: see --nproc")
     if shape.context and config.sequence_len > shape.context:
         remarks.append(f"sequence_len {config.sequence_len} is more than the model's context of {shape.context}")
     if shape.family not in CONVERTIBLE:

@@ -13,6 +13,7 @@ from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import constant
 from holdfast.plan.fused_memory import Recompute, Widths, fused_activations, is_fused
 from holdfast.plan.recompute_choice import least_memory
+from holdfast.plan.several import add_processes
 from holdfast.plan.shape import Linear, ModelShape
 
 Place = Literal["gpu", "ram", "disk"]
@@ -90,7 +91,7 @@ def train_memory(
         chosen = policy or least_memory(config.train)
         quantized = config.train.quantization != "none"
         parts |= fused_activations(shape, config.train, tokens, adapter, chosen, quantized=quantized)
-        return _with_process(parts, on_gpu=True)
+        return _with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=True)
     small = shape.linear_weights <= constant("cpu_unpacked_weights")
     if not on_gpu and config.train.quantization != "none" and small:
         parts["unpacked weights"] = wide * shape.linear_weights
@@ -102,7 +103,17 @@ def train_memory(
     }
     if config.train.use_dora:
         parts["dora"] = dora_bytes(shape, config.train, tokens)
-    return _with_process(parts, on_gpu=on_gpu)
+    return _with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=on_gpu)
+
+
+def _of_one_process(parts: Components, shape: ModelShape, train: TrainConfig, wide: int) -> Components:
+    embedding = wide * (shape.embedding_weights + shape.small_weights)
+    frozen = weight_bytes(shape, train.adapter, wide) - embedding
+    largest = {linear.name: linear.size for linear in shape.linears}
+    whole = nf4_bytes(shape.largest_linear)  # as it is stored; 16-bit matrices of an MLP are whole together
+    if train.adapter != "qlora":
+        whole = wide * (largest["gate_proj"] + largest["up_proj"] + largest["down_proj"])
+    return add_processes(parts, shape, train, adapter_parameters(shape, train), frozen, whole)
 
 
 def offloaded(shape: ModelShape, config: RunConfig, tokens: int, policy: Recompute | None) -> Components:

@@ -20,7 +20,9 @@ from holdfast.plan.memory import (
     offloaded,
     optimizer_bytes,
     train_memory,
+    weight_bytes,
 )
+from holdfast.plan.several import is_sharded
 from holdfast.plan.shape import ModelShape
 
 
@@ -36,8 +38,11 @@ def demands(
 
     policy: what fused layers recompute (a card only); None = what needs the least memory.
     """
+    trained = train_memory(shape, config, lengths, rows, on_gpu=device == "gpu", policy=policy)
+    if device == "ram":  # all processes of this machine share it
+        trained = {name: size * config.train.nproc for name, size in trained.items()}
     found = [
-        Demand("train", device, train_memory(shape, config, lengths, rows, on_gpu=device == "gpu", policy=policy)),
+        Demand("train", device, trained),
         Demand("evaluate", device, evaluate_memory(shape, config, lengths, on_gpu=device == "gpu")),
         Demand("merge", "ram", merge_memory(shape, config.train)),
         Demand("convert", "ram", convert_memory(shape)),
@@ -49,7 +54,11 @@ def demands(
         host = {"process": int(constant("process_cuda")), "loading one matrix": 4 * _largest_matrix(shape)}
         if is_fused(shape, config.train):
             host |= offloaded(shape, config, batch_tokens(config, lengths, rows)[0], policy)
-        found.insert(2, Demand("train", "ram", host))
+        found.insert(2, Demand("train", "ram", {name: size * config.train.nproc for name, size in host.items()}))
+    if is_sharded(config.train):
+        whole = {"weights": weight_bytes(shape, config.train.adapter, 2 if device == "gpu" else 4)}
+        place = "cuda context" if device == "gpu" else "process"
+        found.insert(0, Demand("load", device, whole | {place: trained[place]}))
     return found
 
 

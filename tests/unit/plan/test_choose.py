@@ -26,6 +26,7 @@ def test_without_a_card_the_plan_is_for_the_processor_in_float32(tmp_path: Path)
     assert plan["settings"] == {
         "micro_batch_size": 8,
         "gradient_accumulation_steps": 1,
+        "processes": 1,
         "device": "cpu",
         "dtype": "float32",
         "attention": "sdpa",
