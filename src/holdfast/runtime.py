@@ -169,9 +169,10 @@ class LlamaServer:
                 document: dict[str, Any] = json.load(response)
                 return document
         except urllib.error.HTTPError as error:
-            reason = _reason(error)
-            hint = "shorten the text, or raise verify.n_ctx and run again" if "context size" in reason else ""
-            raise ServerError(f"the server answered {error.code} to {route}: {reason}", hint) from None
+            what = f"the server answered {error.code} to {route}: {_reason(error)}"
+            raise ServerError(
+                what, "shorten the text, or raise verify.n_ctx" if "context size" in what else ""
+            ) from None
         except TimeoutError:
             raise ServerError(f"the server gave no answer to {route} within {seconds:.0f} s") from None
         except (OSError, ValueError) as error:
@@ -292,10 +293,9 @@ def _rows(messages: Sequence[Message]) -> list[dict[str, str]]:
 
 def _reason(error: urllib.error.HTTPError) -> str:
     text = error.read(2000).decode(errors="replace")
-    try:
-        return str(json.loads(text)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return text[:200]
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        text = str(json.loads(text)["error"]["message"])
+    return text[:200]
 
 
 def _describe_status(status: int) -> str:
