@@ -30,6 +30,7 @@ from holdfast.core.manifest import (
     write_manifest,
 )
 from holdfast.core.rundir import RunDir, utc_now
+from holdfast.core.weight_files import require_whole_weights
 from holdfast.dataset import stage as dataset
 from holdfast.evaluate import stage as evaluate
 from holdfast.evaluate import verify
@@ -161,6 +162,7 @@ def _bring_up_to_date(stage: Stage, config: RunConfig, run_dir: RunDir, console:
     started, clock = utc_now(), time.monotonic()
     inputs = {name: run_dir.stage(name).path for name in stage.uses if name != BASE_MODEL}
     stage.run(StageContext(config, folder, inputs, console, run_dir))
+    _refuse_changed_files(stage, materials)
     folder.sync()
     seconds = round(time.monotonic() - clock, 2)
     manifest = Manifest(
@@ -228,6 +230,17 @@ def refuse_another_base(stage: Stage, materials: dict[str, str], run_dir: RunDir
             )
 
 
+def _refuse_changed_files(stage: Stage, materials: dict[str, str]) -> None:
+    """Raise IntegrityError when a file outside the run is not what it was before the stage read it: the manifest would
+    name bytes that were never read."""
+    for name, digest in materials.items():
+        path = Path(name.removeprefix("file/"))
+        if name.startswith("file/") and (not path.is_file() or digest_file(path) != digest):
+            raise IntegrityError(
+                f"{path} changed while {stage.name} read it", hint="repeat the same command when the file is at rest"
+            )
+
+
 def _existing(path: Path, stage: str) -> Path:
     if not path.is_file():
         raise UsageError(f"{stage}: there is no file {path}", hint="correct the path in the configuration")
@@ -247,7 +260,7 @@ def _refuse_in_vain(wanted: tuple[Stage, ...], forced: set[str], config: RunConf
     if forced and forced.isdisjoint(stage.name for stage in wanted):
         raise UsageError(f"--from begins after --until {wanted[-1].name}: nothing would be done again")
     if any(BASE_MODEL in stage.uses for stage in wanted):
-        models.find_base_model(config.base_model)
+        require_whole_weights(models.find_base_model(config.base_model))
 
 
 def _position(name: str) -> int:

@@ -169,10 +169,8 @@ class LlamaServer:
                 document: dict[str, Any] = json.load(response)
                 return document
         except urllib.error.HTTPError as error:
-            what = f"the server answered {error.code} to {route}: {_reason(error)}"
-            raise ServerError(
-                what, "shorten the text, or raise verify.n_ctx" if "context size" in what else ""
-            ) from None
+            hint = "shorten the text, or raise verify.n_ctx" if "context size" in (reason := _reason(error)) else ""
+            raise ServerError(f"the server answered {error.code} to {route}: {reason}", hint) from None
         except TimeoutError:
             raise ServerError(f"the server gave no answer to {route} within {seconds:.0f} s") from None
         except (OSError, ValueError) as error:
@@ -267,8 +265,7 @@ def _check_gguf(gguf: Path, descriptor: int | None) -> None:
         else:
             magic = os.pread(descriptor, 4, 0)
     except OSError as error:
-        hint = "holdfast export -c FILE writes the GGUF files of a run"
-        raise ServerError(f"{gguf} cannot be read: {error.strerror}", hint=hint) from None
+        raise ServerError(f"{gguf} cannot be read: {error.strerror}", hint="holdfast export -c FILE makes it") from None
     if magic != b"GGUF":
         raise ServerError(f"{gguf} is not a GGUF file: it begins with {magic!r}, expected b'GGUF'")
 
@@ -293,9 +290,10 @@ def _rows(messages: Sequence[Message]) -> list[dict[str, str]]:
 
 def _reason(error: urllib.error.HTTPError) -> str:
     text = error.read(2000).decode(errors="replace")
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        text = str(json.loads(text)["error"]["message"])
-    return text[:200]
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return text[:200]
 
 
 def _describe_status(status: int) -> str:

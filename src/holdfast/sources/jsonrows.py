@@ -20,7 +20,6 @@ BLOCK = 1 << 20
 ROW_LIMIT = 16 << 20
 DOCUMENT_LIMIT = 512 << 20
 BLANK = " \t\r\n"
-GAPS = (b'" ', b'"\t', b'"\r', b'"\n')
 SPACED = re.compile(rb'"[ \t\r\n]+:')
 
 _fast = msgspec.json.Decoder()

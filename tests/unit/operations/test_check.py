@@ -24,8 +24,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished toy run; its base model is the folder `base`."""
     base = tmp_path / "base"
     base.mkdir()
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+    for name in ("config.json", "tokenizer.json"):
         (base / name).write_text("{}")
+    (base / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     stages = with_base(Toy().stages())
     monkeypatch.setattr(pipeline, "STAGES", stages)
     monkeypatch.setattr(runs, "STAGES", stages)
