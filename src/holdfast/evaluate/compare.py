@@ -4,6 +4,7 @@ Both models answer the same items, so every test is on pairs: the exact McNemar 
 items where exactly one model is right; McNemar 1947) and a BCa bootstrap interval of the mean difference (Efron 1987).
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -139,6 +140,7 @@ def pair_samples(baseline: Sequence[Row], tuned: Sequence[Row]) -> list[tuple[Ro
     return [(before[key], row) for key, row in after.items()]
 
 
+@functools.lru_cache(4096)
 def mcnemar_p_value(wins: int, losses: int) -> float:
     """Exact two-sided McNemar p-value; 1.0 when no item differs."""
     from scipy.stats import binomtest
