@@ -151,7 +151,6 @@ def become(command: Command) -> NoReturn:
     os.environ.clear()
     os.environ.update(request["environment"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    code: Any = 1
     try:
         if request["script"]:
             sys.argv = [request["script"], *request["words"]]
@@ -159,11 +158,18 @@ def become(command: Command) -> NoReturn:
         else:
             sys.argv = ["holdfast", *request["words"]]
             runpy.run_module("holdfast", run_name="__main__", alter_sys=True)
-        code = 0
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        traceback.print_exc()
+    finally:
+        leave(sys.exc_info()[1])
+
+
+def leave(error: BaseException | None) -> NoReturn:
+    """End this process as the interpreter would for what left the program."""
+    code: Any = 0
+    if isinstance(error, SystemExit):
+        code = error.code
+    elif error is not None:
+        traceback.print_exception(error)
+        code = 1
     if not isinstance(code, int | None):
         print(code, file=sys.stderr)
         code = 1
