@@ -40,7 +40,8 @@ def run_tuned(context: StageContext) -> None:
     tuned = _answer(context, adapter=context.inputs["train"] / "adapter")
     baseline = read_rows(context.inputs["baseline"] / "samples.jsonl")
     gates = context.config.decide
-    comparison = compare_samples(baseline, tuned, gates.primary, gates.alpha)
+    repeats = json.loads((context.inputs["prepare"] / "repeats.json").read_bytes())
+    comparison = compare_samples(baseline, tuned, gates.primary, gates.alpha, repeats)
     rows = list_items(baseline, tuned, gates.primary)
     context.out.write_json("comparison.json", {**comparison.document(), "rows": rows})
     context.console.say(f"  {describe(comparison)}")
