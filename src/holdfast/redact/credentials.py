@@ -157,14 +157,18 @@ def find_credentials(text: str, lower: str, has_runs: bool) -> Iterator[Span]:
             break
     else:
         return
-    if any(sign in lower for sign in _SIGNS):
-        yield from _assigned(text, lower)
+    for sign in _SIGNS:
+        if sign in lower:
+            yield from _assigned(text, lower)
+            break
     yield from _in_headers(text, lower)
     if " -" in lower or lower.startswith("-"):
         yield from _groups(_FLAG, text, lower, "PASSWORD")
     for words, pattern in _COMMANDS:
-        if any(word in lower for word in words):
-            yield from _groups(pattern, text, lower, "PASSWORD")
+        for word in words:
+            if word in lower:
+                yield from _groups(pattern, text, lower, "PASSWORD")
+                break
     if has_runs:
         yield from _random_near_secret(text, lower)
 

@@ -28,6 +28,7 @@ def run(context: StageContext) -> None:
 
     Memory does not grow with the rows: they are written in chunks to a file that gets its name only when all are sound.
     """
+    from holdfast.redact.digests import DIGESTS_FILE
     from holdfast.redact.redactor import Redactor
     from holdfast.sources.readers import read_source
 
@@ -37,7 +38,7 @@ def run(context: StageContext) -> None:
     bases = display_names([source.path for source in config.sources])
     progress = _Progress(context, sum(path.stat().st_size for files in found for path in files.files))
     defects = FirstDefects()
-    redactor = Redactor(context.config.redact, forbidden=context.run_dir.path)
+    redactor = Redactor(context.config.redact, forbidden=context.run_dir.path, remember=True)
     reports: list[SourceReport] = []
     with context.out.writing("examples.jsonl") as path, path.open("wb") as out:
         for source, files, base in zip(config.sources, found, bases, strict=True):
@@ -56,6 +57,9 @@ def run(context: StageContext) -> None:
     if merged := merge_knowledge(facts):
         context.out.write_json(KNOWLEDGE_FILE, redactor.mask_document(merged.model_dump(mode="json")))
     context.out.write_json("redaction.json", redactor.report())
+    if redactor.memory is not None:
+        with context.out.writing(DIGESTS_FILE) as path:
+            path.write_bytes(redactor.memory.encode())
     context.console.say(f"  {redactor.describe()}")
     masked = {"rows_changed": redactor.changed, "masked": sum(redactor.by_type.values())}
     rows_read = sum(entry["rows"] for entry in entries)
