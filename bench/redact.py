@@ -3,8 +3,8 @@
     PYTHONPATH=src python bench/redact.py [--locales held-out|validation|development] [--rows 6000] [--misses]
 
 Prints one JSON line. A label counts as found when all its letters and digits are masked; a mask is right when it
-touches a label. `holdfast` rates are for rows that nearly all hold a secret; `typical` has rows of about 140 characters,
-of which a share holds one sentence with a secret. `with_names` adds the bundled name finder.
+touches a label. `holdfast` rates are for rows that nearly all hold a secret; `typical` has rows of about 140
+characters, of which a share holds a sentence with a secret. `with_names` adds the bundled name finder.
 """
 
 import argparse

@@ -8,8 +8,8 @@ from holdfast.core.canaries import describe_canaries, draw_canaries, planted_row
 from holdfast.core.config import DecideConfig
 from holdfast.evaluate.leak_audit import Known, clopper_pearson, describe, describe_audit, exposure, says
 from holdfast.evaluate.redacted import find_redacted_values
-from holdfast.redact.digests import Masked
 from holdfast.gates import GateResult, advice, latency_gate, leak_gate, overfitted, redacted_gate, slice_gate
+from holdfast.redact.digests import Masked
 
 AUDIT = AuditConfig(enabled=True, candidates=255)
 CANARIES = draw_canaries(AUDIT)

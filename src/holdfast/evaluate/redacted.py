@@ -13,7 +13,7 @@ EDGES = "\"'`()[]{}<>,;:!?."
 def find_redacted_values(
     samples: Sequence[Mapping[str, Any]], masked: Masked, baseline: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """The document redacted.json: which answers (rows of samples.jsonl) hold a value that was masked. No value is named.
+    """The document redacted.json: which answers (rows of samples.jsonl) hold a value that was masked; none is named.
 
     baseline: answers of the base model, which never saw the values; what it says is no leak of the training.
     """

@@ -47,12 +47,12 @@ class Redactor:
         self.by_type: Counter[str] = Counter()
         self.by_source: dict[str, Counter[str]] = {}
         self.rows = self.changed = 0
-        self._clean: set[str] = set()
+        self.clean: set[str] = set()
         self._extra = (self.policy.find_denied,) if self.policy.denies else ()
 
     def mask(self, text: str, counts: Counter[str] | None = None) -> str:
         """`text` with placeholders for everything found. Masking the answer again changes nothing."""
-        if text in self._clean:
+        if text in self.clean:
             return text
         if "<" in text:
             self.placeholders.reserve(text)
@@ -60,17 +60,17 @@ class Redactor:
             spans = self.find(text)
             if not spans:
                 if not number:
-                    self._note_clean(text)
+                    self.note_clean(text)
                 break
             text = self._replace(text, spans, counts)
         return text
 
-    def _note_clean(self, text: str) -> None:
+    def note_clean(self, text: str) -> None:
         """System prompts, labels and other tags come again and again: they are looked at once."""
-        if len(self._clean) >= CLEAN_TEXTS:
-            self._clean.clear()
+        if len(self.clean) >= CLEAN_TEXTS:
+            self.clean.clear()
         if len(text) <= CLEAN_CHARACTERS:
-            self._clean.add(text)
+            self.clean.add(text)
 
     def find(self, text: str) -> list[Span]:
         """What would be masked in `text`: sorted, without overlaps."""
@@ -229,12 +229,12 @@ class Redactor:
             changed = []
             for (row, place), spans in zip(pending, found, strict=True):
                 text = texts[row][place]
-                if hidden := self._hidden_names(text, spans):
+                if hidden := self.hidden_names(text, spans):
                     texts[row][place] = self.mask(self._replace(text, hidden, counts[row]), counts[row])
                     changed.append((row, place))
             pending = changed
 
-    def _hidden_names(self, text: str, spans: Sequence[Span]) -> list[Span]:
+    def hidden_names(self, text: str, spans: Sequence[Span]) -> list[Span]:
         """Of the names that were found, those to be masked: wanted by the policy, with a letter, in no placeholder."""
         if not spans:
             return []

@@ -1,4 +1,4 @@
-"""Names are masked until nothing new is found, in every text of a row, whatever the name finder sees in what is left."""
+"""Names are masked until nothing new is found, in every text of a row, whatever the finder sees in what is left."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,8 +16,8 @@ from holdfast.redact.spans import Span
 
 # A word with a capital at the beginning, after a placeholder, or after "by": what it finds changes what it finds next.
 CASCADE = re.compile(r"(?:^|(?<=> )|(?<=by ))[A-Z][a-z]+")
-WORDS = ("Maria", "Berlin", "by", "password:", "card", "4111111111111111", "a@b.internal", "<HOST_3>", "disk", "10.0.0.7",
-         "Acme", "account", "12345678", "is", "=", "token", "x")  # fmt: skip
+WORDS = ("Maria", "Berlin", "by", "password:", "card", "4111111111111111", "a@b.internal", "<HOST_3>", "disk",
+         "10.0.0.7", "Acme", "account", "12345678", "is", "=", "token", "x")  # fmt: skip
 
 
 def find(texts: Sequence[str], model: str) -> Iterator[list[Span]]:
@@ -58,9 +58,11 @@ def test_a_name_that_only_shows_after_a_mask_is_masked(redactor: Redactor) -> No
 
 
 def test_a_secret_that_only_shows_after_a_name_is_masked(redactor: Redactor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redactor, "_find_spans", lambda text, extra=(): (
-        [Span(text.index("tail"), text.index("tail") + 4, "SECRET", 3)] if "Maria" not in text and "tail" in text else []
-    ))  # fmt: skip
+    def find_tail(text: str, extra: object = ()) -> list[Span]:
+        at = -1 if "Maria" in text else text.find("tail")
+        return [] if at < 0 else [Span(at, at + 4, "SECRET", 3)]
+
+    monkeypatch.setattr(redactor, "_find_spans", find_tail)
     (masked,) = redactor.mask_examples([row("Maria tail")])
     assert masked.messages[0].content == "<PERSON_1> <SECRET_1>"
 
