@@ -135,15 +135,16 @@ for _stage in ("prepare", "evaluate", "export", "verify", "decide"):
 
 @app.command()
 def validate(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A file, a folder, or a glob in quotes.")],
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="A file, a folder, or a glob in quotes.")] = None,
     contract: Annotated[Path | None, typer.Option("--contract", help="The contract (YAML).")] = None,
     form: Annotated[str | None, typer.Option("--format", help="What the rows are, for example messages.")] = None,
+    config: Annotated[Path | None, typer.Option("-c", "--config", help="Options of its sources, its contract.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check data without training anything."""
+    """Check data without training anything; with -c alone, all sources of a configuration."""
     from holdfast.operations.data import validate as operation
 
-    finish(lambda console: operation(data, contract, form, console), as_json)
+    finish(lambda console: operation(data, contract, form, console, config), as_json)
 
 
 @app.command()

@@ -73,7 +73,7 @@ PLANTED = ("audit.enabled", "audit.repeats", "audit.canaries", "audit.digits", "
 EXAMPLES = {"prepare": ("test.jsonl", "task.json", "knowledge.json"), BASE_MODEL: ()}
 
 STAGES = (
-    Stage("collect", 3, sources.run, ("collect", "redact"), {}, _source_files),
+    Stage("collect", 4, sources.run, ("collect", "redact"), {}, _source_files),
     Stage("prepare", 3, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
           {"collect": ("examples.jsonl", "collect.json", "redaction.json", "knowledge.json"), BASE_MODEL: ()},
           _prepare_files),
@@ -82,8 +82,9 @@ STAGES = (
     Stage("baseline", 3, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
     Stage("train", 3, train.run, ("train", "sequence_len", "seed"),
           {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
-    Stage("evaluate", 3, evaluate.run_tuned, ("evaluate", "train", "decide", "audit"),
-          {**EXAMPLES, "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json", "repeats.json"),
+    Stage("evaluate", 3, evaluate.run_tuned, ("evaluate", "train", "decide.primary", "decide.alpha", "audit"),
+          {**EXAMPLES, "collect": ("redacted.bin",),
+           "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json", "repeats.json"),
            "train": ("adapter/", "losses.json"), "baseline": ("samples.jsonl", "general.jsonl")}),
     Stage("export", 2, export.run, ("name", "export", "evaluate", "train", "verify"),
           {"prepare": ("train.jsonl", "valid.jsonl", "test.jsonl", "task.json"), "train": ("adapter/",),

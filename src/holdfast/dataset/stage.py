@@ -18,6 +18,7 @@ from holdfast.core.documents import read_json
 from holdfast.core.errors import ContractError, HoldfastError
 from holdfast.core.knowledge import KNOWLEDGE_FILE
 from holdfast.core.records import SPLITS, Split, iter_examples
+from holdfast.core.shards import cut
 from holdfast.dataset.audit import Tally, check_rows, describe_lengths, join, refuse_long
 from holdfast.dataset.contract import DatasetContract, describe_task, read_contract
 from holdfast.dataset.divide import Divided, Options, Shards, Timed, divide
@@ -26,7 +27,6 @@ from holdfast.dataset.lengths import REMEDY, Fitted, fit_split
 from holdfast.dataset.plant import plant_canaries
 from holdfast.dataset.repeats import REPEATS_FILE, describe_repeats, find_repeats
 from holdfast.dataset.scan import Scanned, scan
-from holdfast.dataset.shards import cut
 from holdfast.dataset.split import Sizes, write_lock
 from holdfast.dataset.summary import Prepared, describe, find_warnings
 from holdfast.dataset.table import FileRows, Reading, open_rows
