@@ -22,6 +22,7 @@ def summarize(trainer: Any, rows: Sequence[TrainingTokens], seconds: float, *, r
         "trained_tokens_per_epoch": sum(label != NOT_TRAINED for row in rows for label in row.labels),
         "micro_batch_size": trainer.args.per_device_train_batch_size,
         "gradient_accumulation_steps": trainer.args.gradient_accumulation_steps,
+        "processes": trainer.args.world_size,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,
