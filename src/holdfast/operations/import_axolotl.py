@@ -19,8 +19,8 @@ REMOTE = ("http://", "https://", "s3://", "gs://", "gcs://", "az://", "hf://")
 def import_axolotl(directory: Path, file: Path, copies: list[str], console: Console) -> int:
     """Write DIR/holdfast.yaml; an existing one is never overwritten.
 
-    copies: `NAME=PATH` for data sets that lie elsewhere. Raises ConfigError, and writes nothing, when a key asks for what
-    holdfast cannot do.
+    copies: `NAME=PATH` for data sets that lie elsewhere. Raises ConfigError when a key asks for what cannot be done here;
+    nothing is written then.
     """
     target = directory / CONFIG
     if target.exists():
