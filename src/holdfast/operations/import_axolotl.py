@@ -19,7 +19,7 @@ REMOTE = ("http://", "https://", "s3://", "gs://", "gcs://", "az://", "hf://")
 def import_axolotl(directory: Path, file: Path, copies: list[str], console: Console) -> int:
     """Write DIR/holdfast.yaml; an existing one is never overwritten.
 
-    copies: `NAME=PATH` for data sets that lie elsewhere. Raises ConfigError when a key asks for what cannot be done here;
+    copies: `NAME=PATH` for data sets that lie elsewhere. Raises ConfigError when a key asks for what cannot be done;
     nothing is written then.
     """
     target = directory / CONFIG
