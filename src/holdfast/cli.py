@@ -50,12 +50,14 @@ def demo(
 @app.command()
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder, made when it is not there.")],
+    axolotl: Annotated[Path | None, typer.Option("--axolotl", help="Translate this Axolotl configuration.")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="NAME=PATH: where its data set lies here.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write an example configuration, contract and data to start from."""
+    """Write an example configuration, contract and data to start from, or translate an Axolotl configuration."""
     from holdfast.operations.demo import init as operation
 
-    finish(lambda console: operation(directory, console), as_json)
+    finish(lambda console: operation(directory, console, axolotl, data or []), as_json)
 
 
 @app.command()
