@@ -228,8 +228,8 @@ def read_task_and_items(data: Path, config: RunConfig, task_file: Path) -> tuple
 
 def read_items(data: Path, config: RunConfig) -> list[Any]:
     """Read a file of items as `collect` would, with the run's system prompt. Raises ContractError, UsageError."""
+    from holdfast.sources.conversation import with_system_prompt
     from holdfast.sources.readers import defects_error, read_file
-    from holdfast.sources.stage import with_system_prompt
 
     if not data.is_file():
         raise UsageError(f"there is no file {data}")

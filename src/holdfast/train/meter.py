@@ -14,7 +14,9 @@ GIB = 2**30
 
 def card_uuid() -> str | None:
     """The card that is trained on, as CUDA names it; None = the CPU."""
-    return str(torch.cuda.get_device_properties(0).uuid) if torch.cuda.is_available() else None
+    if not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
 
 
 def memory_high_water() -> int:
@@ -28,7 +30,8 @@ class Meter(TrainerCallback):
     """Adds `tokens_per_second`, `memory_bytes` and (where it is counted) `energy_joules` to the trainer's log.
 
     Each figure is of the steps since the entry before; evaluations are left out of the speed, not of the energy. What
-    a killed run did after its last checkpoint is in no log, and so not in the sum.
+    a killed run did after its last checkpoint is in no log, and so not in the sum. Of several processes each counts its
+    own card.
     """
 
     def __init__(self) -> None:
