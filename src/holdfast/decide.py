@@ -20,9 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.core.config import DecideConfig
+from holdfast.core.config import DecideConfig, RunConfig
 from holdfast.core.context import StageContext
+from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError
+from holdfast.core.manifest import require_product
 from holdfast.core.measures import answer_score
 from holdfast.gates import GateResult, advice, latency_gate, leak_gate, overfitted, redacted_gate, slice_gate
 from holdfast.next_change import FORGOTTEN, ROUNDING, Results, next_changes, percent
@@ -107,7 +109,8 @@ def _forgetting_gate(forgetting: Mapping[str, Any], gates: DecideConfig) -> Gate
 def run(context: StageContext) -> None:
     """Stage `decide`: decision.json, decision.md, report.html. A bad verdict is a result, not an error.
 
-    Raises IntegrityError when a file of an earlier stage is missing or lacks the deployed rung.
+    Raises IntegrityError when a file of an earlier stage is missing or lacks the deployed rung, and when the file to be
+    deployed is no longer the one that was measured.
     """
     from holdfast.decision_page import render_page
     from holdfast.run_page import read_documents, run_page
@@ -116,19 +119,21 @@ def run(context: StageContext) -> None:
     baseline, tuned = _read(inputs["baseline"] / "results.json"), _read(inputs["evaluate"] / "results.json")
     comparison = {k: v for k, v in _read(inputs["evaluate"] / "comparison.json").items() if k != "rows"}
     ladder, parity = _read(inputs["verify"] / "ladder.json"), _read(inputs["verify"] / "parity.json")
-    rungs, named = ladder["rungs"], context.config.verify.deploy
-    deploy = str(ladder["deploy"]) if named == "auto" else named
+    rungs = ladder["rungs"]
+    deploy = deployed_quantization(context.config.verify.deploy, inputs["verify"])
     deployed = next((rung for rung in rungs if rung["rung"] == deploy), None)
     if deployed is None:
         raise IntegrityError(
             f"ladder.json has the rungs {', '.join(rung['rung'] for rung in rungs)}, but {deploy} is to be deployed",
             hint="holdfast run -c FILE --from verify",
         )
+    require_product(inputs["export"], deployed["file"])
     lost = inputs["evaluate"] / "forgetting.json"
     forgetting = _read(lost) if context.config.evaluate.general_probe else None
     decision = decide(
         baseline, tuned, deployed, comparison, gates, parity=parity, rungs=rungs, forgetting=forgetting,
-        more=_more_gates(context, deployed), losses=_read(inputs["train"] / "losses.json")["valid"],
+        more=more_gates(context.config, inputs["evaluate"], _read(inputs["evaluate"] / "slices.json"), deployed),
+        losses=_read(inputs["train"] / "losses.json")["valid"],
     )  # fmt: skip
     document = describe(decision, baseline, tuned, rungs, comparison)
     context.out.write_json("decision.json", document)
@@ -138,15 +143,17 @@ def run(context: StageContext) -> None:
     context.console.say(f"  {decision.verdict}: {decision.reasons[1]}")
 
 
-def _more_gates(context: StageContext, deployed: Results) -> list[GateResult]:
-    """Gates over documents that need not be there: slices, leak audit, redacted values, latency."""
-    folder, gates = context.inputs["evaluate"], context.config.decide
-    found = [slice_gate(_read(folder / "slices.json"), gates)]
-    if context.config.audit.enabled:
-        found.append(leak_gate(_read(folder / "leak_audit.json"), context.config.audit))
-    if (folder / "redacted.json").is_file():
-        found.append(redacted_gate(_read(folder / "redacted.json")))
-    latency = latency_gate(deployed, gates)
+def more_gates(config: RunConfig, evaluate: Path, slices: Mapping[str, Any], deployed: Results) -> list[GateResult]:
+    """Gates beside those of the scores: slices, leak audit, redacted values, latency.
+
+    evaluate: folder of that stage, whose leak_audit.json and redacted.json need not be there; slices: slices.json.
+    """
+    found = [slice_gate(slices, config.decide)]
+    if config.audit.enabled:
+        found.append(leak_gate(_read(evaluate / "leak_audit.json"), config.audit))
+    if (evaluate / "redacted.json").is_file():
+        found.append(redacted_gate(_read(evaluate / "redacted.json")))
+    latency = latency_gate(deployed, config.decide)
     return found if latency is None else [*found, latency]
 
 

@@ -46,7 +46,8 @@ class Stage(NamedTuple):
     """One step. Its key is made of `version`, the `config` fields and the digests of what it `uses`.
 
     config: sections of the configuration, or single keys of one (`train.adapter`).
-    uses: earlier stage → products it reads (a name ending in "/" is a folder); `base_model` = the model folder.
+    uses: earlier stage → products it reads (a name ending in "/" is a folder); `base_model` = the model folder. Without
+    any product it is looked at, and is no material: for times and memory on the page, and whether a file is unchanged.
     files: configuration → files outside the run that it reads.
     """
 
@@ -78,7 +79,7 @@ STAGES = (
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 2, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
-    Stage("train", 2, train.run, ("train", "sequence_len", "seed"),
+    Stage("train", 3, train.run, ("train", "sequence_len", "seed"),
           {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
     Stage("evaluate", 2, evaluate.run_tuned, ("evaluate", "train", "decide", "audit"),
           {**EXAMPLES, "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json"),
@@ -95,8 +96,8 @@ STAGES = (
           {"baseline": ("samples.jsonl", "results.json"),
            "evaluate": ("samples.jsonl", "results.json", "comparison.json", "forgetting.json", "slices.json",
                         "leak_audit.json", "redacted.json"),
-           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",), "plan": ("plan.json",),
-           "train": ("training.json", "trainer_log.jsonl", "losses.json")}),
+           "verify": ("ladder.json", "parity.json"), "prepare": ("report.json",), "train": ("losses.json",),
+           "export": (), "plan": ()}),
 )  # fmt: skip
 
 
@@ -117,8 +118,8 @@ def run_pipeline(
     redo_from: str | None = None,
 ) -> list[Outcome]:
     """Bring a run up to date, stage by stage. Raises what the stages raise; what was finished stays finished."""
-    wanted = _stages_until(until)
-    forced = _stages_from(redo_from)
+    wanted, forced = _stages_until(until), _stages_from(redo_from)
+    _refuse_in_vain(wanted, forced, config)
     with full_disk_named(run_dir.path), run_dir.lock(), _interrupted_redo(redo_from):
         run_dir.write_config(config)
         run_dir.journal("run", until=until, redo_from=redo_from)
@@ -241,6 +242,14 @@ def _stages_from(name: str | None) -> set[str]:
     return set() if name is None else {stage.name for stage in STAGES[_position(name) :]}
 
 
+def _refuse_in_vain(wanted: tuple[Stage, ...], forced: set[str], config: RunConfig) -> None:
+    """Before anything is written: what would be noticed only after hours of work, or never."""
+    if forced and forced.isdisjoint(stage.name for stage in wanted):
+        raise UsageError(f"--from begins after --until {wanted[-1].name}: nothing would be done again")
+    if any(BASE_MODEL in stage.uses for stage in wanted):
+        models.find_base_model(config.base_model)
+
+
 def _position(name: str) -> int:
     names = [stage.name for stage in STAGES]
     if name not in names:
@@ -258,10 +267,11 @@ def explain(
     config: RunConfig, run_dir: RunDir, *, until: str | None = None, redo_from: str | None = None
 ) -> dict[str, str]:
     """What `run_pipeline` would do and why, stage by stage, without doing it (`--dry-run`)."""
-    forced = _stages_from(redo_from)
+    wanted, forced = _stages_until(until), _stages_from(redo_from)
+    _refuse_in_vain(wanted, forced, config)
     answers: dict[str, str] = {}
     earlier: str | None = None
-    for stage in _stages_until(until):
+    for stage in wanted:
         if earlier is not None:
             answers[stage.name] = f"run: after {earlier}, unless its products come out the same"
             continue

@@ -169,7 +169,9 @@ class LlamaServer:
                 document: dict[str, Any] = json.load(response)
                 return document
         except urllib.error.HTTPError as error:
-            raise ServerError(f"the server answered {error.code} to {route}: {_reason(error)}") from None
+            reason = _reason(error)
+            hint = "shorten the text, or raise verify.n_ctx and run again" if "context size" in reason else ""
+            raise ServerError(f"the server answered {error.code} to {route}: {reason}", hint) from None
         except TimeoutError:
             raise ServerError(f"the server gave no answer to {route} within {seconds:.0f} s") from None
         except (OSError, ValueError) as error:

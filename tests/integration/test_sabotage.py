@@ -6,9 +6,6 @@ Template, end token of the server, doubled BOS and another tokenizer: test_parit
 
 import json
 import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,8 @@ from small_run import (
     Finished,
     SmallRun,
     copy_pebble,
-    environment,
     holdfast,
+    run_script,
     ticket_rows,
     write_jsonl,
     write_small,
@@ -32,12 +29,9 @@ ITEMS = 48
 
 def sabotage(fault: str, *words: str | Path) -> Finished:
     """Run a holdfast command with a fault; the fault must have struck."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "sabotage_run.py"), fault, *map(str, words)], cwd=tempfile.gettempdir(),
-        env=environment(), capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert f"SABOTAGE {fault}" in done.stderr, done.stderr + done.stdout
-    return Finished(done.returncode, done.stdout, done.stderr)
+    done = run_script(ROOT / "tests" / "sabotage_run.py", fault, *words)
+    assert f"SABOTAGE {fault}" in done.err, done.err + done.out
+    return done
 
 
 def decision_of(run: SmallRun) -> dict[str, Any] | None:
@@ -155,14 +149,23 @@ def test_a_truncated_quantised_file_is_not_kept(copied: SmallRun) -> None:
     assert_nothing_kept(copied, done)
 
 
-def test_a_bit_that_flips_after_the_measurement_is_never_served(copied: SmallRun) -> None:
+def test_a_bit_that_flips_after_the_measurement_is_not_decided_about(copied: SmallRun) -> None:
     done = sabotage("bit_flipped", *copied.command("--from", "decide"))
-    assert done.code in (0, 22), done.err
-    asked = holdfast("ask", copied.folder, "Nobody can log in.")
-    assert asked.code == 22, asked.err
-    assert "small-Q4_K_M.gguf" in asked.err
-    assert asked.out == ""
+    assert done.code == 22, done.err
+    assert "small-Q4_K_M.gguf is not the file that was measured" in done.err
+    assert_nothing_kept(copied, done)
     assert holdfast("check", copied.folder).code == 22
+
+
+def test_a_bit_that_flips_after_the_decision_takes_the_verdict_away(copied: SmallRun) -> None:
+    gguf = copied.folder / "07-export" / "small-Q4_K_M.gguf"
+    data = bytearray(gguf.read_bytes())
+    data[len(data) // 2] ^= 1
+    gguf.write_bytes(data)
+    assert json.loads(holdfast("status", copied.folder, "--json").out)["verdict"] is None
+    asked = holdfast("ask", copied.folder, "Nobody can log in.")
+    assert (asked.code, asked.out) == (22, "")
+    assert "small-Q4_K_M.gguf" in asked.err
 
 
 def test_every_fault_is_used_here() -> None:

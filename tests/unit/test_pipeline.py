@@ -185,6 +185,25 @@ def test_an_unknown_stage_name_is_refused_before_anything_is_written(
     assert caught.value.hint == "stages: collect, prepare, plan" and not folder.exists()
 
 
+def test_a_redo_that_would_redo_nothing_is_refused(toy: Toy, config: RunConfig, folder: Path) -> None:
+    with pytest.raises(UsageError, match="--from begins after --until collect"):
+        run_toy(config, folder, until="collect", redo_from="plan")
+    assert not folder.exists()
+
+
+def test_a_missing_base_model_is_noticed_before_anything_is_written(
+    toy: Toy, config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = toy.stages()
+    last = stages[2]._replace(uses={**stages[2].uses, BASE_MODEL: ()})
+    monkeypatch.setattr(pipeline, "STAGES", (*stages[:2], last))
+    without = config.model_copy(update={"base_model": str(folder / "no-such-model")})
+    with pytest.raises(ModelError, match="no-such-model"):
+        run_toy(without, folder)
+    assert not folder.exists()
+    run_toy(without, folder, until="prepare")
+
+
 def test_a_missing_source_file_is_named(toy: Toy, config: RunConfig, folder: Path) -> None:
     Path(config.collect.sources[0].path).unlink()
     with pytest.raises(UsageError, match=r"collect: there is no file .*words\.txt"):

@@ -107,7 +107,7 @@ class Source(Section):
     """A file, a folder, or a glob such as `data/**/*.jsonl`; files may end in `.gz` or `.zst`."""
     split: Literal["auto", "train", "valid", "test"] = "auto"
     """Where its rows go; `auto` = `prepare` splits them."""
-    format: Literal["auto"] | Format = "auto"
+    format: Literal["auto", Format] = "auto"
     """What the rows are; `auto` = look at them, and say what was found."""
     tickets: TicketOptions | None = None
     """For `format: tickets`: which columns are asked and answered."""

@@ -24,6 +24,7 @@ def rescore_rows(task: Task, items: Mapping[str, Example], rows: Sequence[Mappin
         raise IntegrityError(f"{len(missing)} answers are to items that are not in the test split: {missing[:3]}")
     return [
         score_sample(task, items[row["id"]], row["output"], bool(row["scores"]["stopped"]), row["tokens"])
+        | {key: row[key] for key in ("reference",) if key in row}
         for row in rows
     ]
 

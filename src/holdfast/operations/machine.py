@@ -11,7 +11,8 @@ from holdfast import models
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.environment import describe_environment
-from holdfast.core.errors import ModelError, UsageError
+from holdfast.core.errors import ModelError
+from holdfast.core.files import require_new_folder
 
 
 def doctor(console: Console) -> int:
@@ -53,19 +54,24 @@ def config_schema(console: Console) -> int:
 
 
 def fetch(model: str, to: Path, console: Console) -> int:
-    """Download a model's safetensors, configuration and tokenizer. The only verb that may use the network."""
-    if to.exists() and any(to.iterdir()):
-        raise UsageError(f"{to} is not empty; nothing was fetched", hint="give a new folder")
+    """Download a model's safetensors, configuration and tokenizer. The only verb that may use the network.
+
+    `to` appears when all is there; until then the files lie beside it, where the same command goes on with them.
+    """
+    require_new_folder(to)
+    part = to.absolute().with_name(f"{to.absolute().name}.{model.replace('/', '--')}.part")
     os.environ["HF_HUB_OFFLINE"] = "0"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        snapshot_download(model, local_dir=to, allow_patterns=list(models.MODEL_FILES) + ["LICENSE*", "README.md"])
-    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
-        raise ModelError(f"{model} could not be fetched: {error}") from None
-    models.find_base_model(str(to))
+        snapshot_download(model, local_dir=part, allow_patterns=list(models.MODEL_FILES) + ["LICENSE*", "README.md"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        hint = f"the same command goes on where it stopped; what is there lies in {part}" if part.exists() else ""
+        raise ModelError(f"{model} could not be fetched: {error}", hint) from None
+    models.find_base_model(str(part))
+    part.replace(to)
     console.result(
         {"model": model, "folder": str(to)}, f"{model} is in {to}\nnext: base_model: {to} in the configuration"
     )

@@ -13,7 +13,7 @@ from holdfast.plan.expected import expected
 from holdfast.plan.fused_memory import Recompute, is_fused
 from holdfast.plan.hardware import Hardware
 from holdfast.plan.memory import Demand, Lengths, Place, adapter_parameters, batch_tokens
-from holdfast.plan.phases import demands
+from holdfast.plan.phases import demands, training_demands
 from holdfast.plan.recompute_choice import fastest
 from holdfast.plan.remedies import Remedy, find_remedies
 from holdfast.plan.several import accumulation, process_count, row_choices
@@ -129,10 +129,8 @@ def _choose_fused(
         return demands(shape, config, lengths, rows, target.device, policy)
 
     def trains(rows: int, policy: Recompute) -> bool:
-        return all(
-            d.phase != "train" or not limits[d.place].checked or d.total <= limits[d.place].usable
-            for d in found_for(rows, policy)
-        )
+        needed = training_demands(shape, config, lengths, rows, target.device, policy)
+        return all(not limits[d.place].checked or d.total <= limits[d.place].usable for d in needed)
 
     for rows in row_choices(config.train):
         tokens = batch_tokens(config, lengths, rows)[0]

@@ -39,6 +39,7 @@ TABLE = (
         "stock_layer_factor", 1.42, "ratio", "measured",
         f"{_H200}: TRL + varlen 8.80 GiB at 8k, 12.2 at 16k: 445 kB a token less 28 layer inputs, over a layer's 173",
     ),
+    Constant("dora_values", 3, "float32/output", "estimate", "PEFT 0.21 tuners/lora/dora.py: products kept a token"),
     Constant("sdpa_mask", 9.4, "byte/token pair", "measured", f"{_H200}: 9.39 - 8.80 GiB at 8,192 packed tokens"),
     Constant(
         "loss_tile_copies_cpu", 10, "tiles", "measured",

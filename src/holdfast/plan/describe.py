@@ -32,7 +32,8 @@ def _verdict(plan: Mapping[str, Any]) -> list[str]:
         return [f"DOES NOT FIT: {name}", *plan["problem"]["message"].splitlines(), f"next: {plan['problem']['next']}"]
     batch = f"micro_batch_size {settings['micro_batch_size']} x {settings['gradient_accumulation_steps']}"
     batch += f" x {settings['processes']} processes" if settings["processes"] > 1 else ""
-    return [f"FITS: {name}, {batch}, {settings['device']} {settings['dtype']}"]
+    here = (target["device"] == "gpu") == (settings["device"] == "cuda")
+    return [f"FITS: {name}, {batch}" + (f", {settings['device']} {settings['dtype']}" if here else "")]
 
 
 def _row(phase: str, place: str, needed: str, usable: str, margin: str, rest: str) -> str:

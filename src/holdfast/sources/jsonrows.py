@@ -119,7 +119,7 @@ def explain(error: json.JSONDecodeError) -> str:
     before, after = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
     if before.endswith(",") and after[:1] in ("]", "}"):
         return f"a comma before the closing {after[0]}"
-    return error.msg
+    return error.msg.removesuffix(" at")  # "Unterminated string starting at": the caller says where
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

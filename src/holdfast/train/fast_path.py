@@ -48,7 +48,7 @@ class FastPath:
 def can_fuse(train: TrainConfig) -> bool:
     """Whether the configuration lets decoder layers be fused; then they recompute by themselves."""
     kernels = train.kernels
-    return kernels.fused_layer and kernels.attention and train.lora_dropout == 0
+    return kernels.fused_layer and kernels.attention and train.plain_lora
 
 
 def put_under(model: Any, train: TrainConfig, policy: Policy | None, *, sharded: bool = False) -> FastPath:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def run(context: StageContext) -> None:
-    """Train and write adapter/, checkpoints, logs/ (TensorBoard), trainer_log.jsonl, losses.json and training.json."""
+    """Train and write adapter/, checkpoints, logs/ (TensorBoard), trainer_log.jsonl, losses.json, training.json and
+    training_loss.png."""
     config = context.config
     check_target_modules(models.find_base_model(config.base_model), config.train)
     settings = read_json(context.inputs["plan"] / "settings.json")
@@ -48,6 +49,7 @@ def train_here(
     if checkpoint is not None:
         context.console.say(f"  resuming from {checkpoint.name}")
 
+    from holdfast.train.loss_picture import draw_losses
     from holdfast.train.recompute import read_policy
     from holdfast.train.trainer import Job, fine_tune
 
@@ -74,10 +76,9 @@ def train_here(
         result.save_adapter(folder, config.base_model)
     context.out.write_jsonl("trainer_log.jsonl", result.log)
     context.out.write_json("training.json", result.summary)
-    losses = [{"epoch": row["epoch"], "loss": row["eval_loss"]} for row in result.log if "eval_loss" in row]
-    context.out.write_json(
-        "losses.json", {"valid": losses, "epochs": result.log[-1]["epoch"]}
-    )  # without times: what `decide` reads stays the same
+    context.out.write_json("losses.json", result.validation())  # without times: what `decide` reads stays the same
+    with context.out.writing("training_loss.png") as picture:
+        draw_losses(result.log, picture)
 
 
 def _file(context: StageContext, split: str) -> Path:

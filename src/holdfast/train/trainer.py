@@ -13,7 +13,7 @@ from holdfast import models
 from holdfast.core.config import TrainConfig
 from holdfast.core.console import Console
 from holdfast.core.errors import Interrupted
-from holdfast.models import NOT_TRAINED, Tokenizer, TrainingTokens
+from holdfast.models import Tokenizer, TrainingTokens
 
 models.go_offline()
 
@@ -28,14 +28,18 @@ from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from holdfast.train import fast_path  # noqa: E402
+from holdfast.train.best import StopOrKeep, keep_what_is_best, refuse_without_rows, take_finished  # noqa: E402
 from holdfast.train.callbacks import Watch  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
+from holdfast.train.loraplus import use_loraplus  # noqa: E402
+from holdfast.train.meter import Meter  # noqa: E402
 from holdfast.train.optimizer import NoWaiting  # noqa: E402
 from holdfast.train.processes import process_count  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
 from holdfast.train.retry import train_with_retry  # noqa: E402
 from holdfast.train.stop import StopRequest, stop_on_signal  # noqa: E402
+from holdfast.train.summary import summarize  # noqa: E402
 from holdfast.train.together import Agreement, Together, distributed_arguments, same_order  # noqa: E402
 
 LOGS = "logs"
@@ -74,6 +78,12 @@ class Result:
     log: list[dict[str, Any]]
     summary: dict[str, Any]
 
+    def validation(self) -> dict[str, Any]:
+        """How the validation loss went, up to the step whose adapter is kept, and how many epochs that is."""
+        kept = [row for row in self.log if row["step"] <= self.summary["kept_step"]]
+        losses = [{"epoch": row["epoch"], "loss": row["eval_loss"]} for row in kept if "eval_loss" in row]
+        return {"valid": losses, "epochs": kept[-1]["epoch"]}
+
     def save_adapter(self, folder: Path, base_model: str) -> None:
         """Write the adapter in PEFT layout; the same weights give the same bytes, wherever the base model lies."""
         folder.mkdir(parents=True)
@@ -103,12 +113,13 @@ def fine_tune(
     Raises StageError when the loss breaks, DoesNotFitError when memory ends even with one row at a time, Interrupted
     after a signal (a checkpoint was saved then).
     """
+    refuse_without_rows(job.train, len(valid_rows))
     disable_progress_bar()
     warnings.filterwarnings(
         "ignore", message=".*(flash.attention|gradient_checkpointing|broadcast_buffers).*", category=Warning
     )
     started = time.monotonic()
-    base = models.load_model(job.base, quantization="nf4" if job.train.adapter == "qlora" else "none")
+    base = models.load_model(job.base, quantization=job.train.quantization)
     base.config.use_cache = False
     main = together is None or together.main
     with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) if main else nullcontext() as writer:
@@ -116,10 +127,13 @@ def fine_tune(
         order = None if together is None else same_order(trainer, job.seed)
         with console.progress("training", _total_steps(trainer)) as bar:
             guard = LossGuard(trainer, train_rows, folder)
+            meter = Meter()
+            trainer.add_callback(meter)
+            trainer.add_callback(StopOrKeep(job.train))
             if together is not None and order is not None:
                 trainer.add_callback(Agreement(together, request, guard, order))
             if main:
-                trainer.add_callback(Watch(bar, request, guard, max(2, job.train.save_total_limit)))
+                trainer.add_callback(Watch(bar, request, guard, meter, job.train))
 
             def forget() -> None:
                 guard.forget()
@@ -134,18 +148,21 @@ def fine_tune(
                 if journal is not None:
                     journal("out_of_memory", **change)
 
+            changes: list[dict[str, Any]] = []
             try:
-                changes = train_with_retry(
-                    trainer, folder, job.checkpoint, forget=forget, report=tell, alone=together is None
-                )
+                if not take_finished(trainer, job.checkpoint, job.train.early_stopping_patience):
+                    changes = train_with_retry(
+                        trainer, folder, job.checkpoint, forget=forget, report=tell, alone=together is None
+                    )
                 guard.check()
             finally:  # a checkpoint that a full disk cut off would keep the disk full
                 if together is None:
                     newest_whole_checkpoint(folder)
     _stop_if_asked(request, trainer, console)
-    log = trainer.state.log_history
-    summary = summarize(job, trainer, train_rows, time.monotonic() - started)
-    return Result(trainer.model, log, summary | {"out_of_memory": changes})
+    kept = keep_what_is_best(trainer, job.train, folder, console)
+    summary = summarize(trainer, train_rows, time.monotonic() - started, resumed=job.checkpoint is not None)
+    summary |= {"kept_step": kept, "out_of_memory": changes}
+    return Result(trainer.model, trainer.state.log_history, summary)
 
 
 def build_trainer(
@@ -173,6 +190,8 @@ def build_trainer(
         # TRL makes adapter weights of a quantised base bf16, but a resumed run has them in fp32: unequal runs.
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if job.train.loraplus_lr_ratio is not None:
+        use_loraplus(trainer, job.train.loraplus_lr_ratio)
     if job.fast:
         trainer.add_callback(NoWaiting())
         trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy, sharded=job.sharded)
@@ -200,6 +219,8 @@ def build_adapter(train: TrainConfig) -> LoraConfig:
         target_modules=targets,
         bias="none",
         task_type="CAUSAL_LM",
+        use_rslora=train.use_rslora,
+        use_dora=train.use_dora,
     )
 
 
@@ -220,6 +241,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         max_grad_norm=train.max_grad_norm,
         optim=train.optimizer,
         max_length=job.sequence_len,
+        neftune_noise_alpha=train.neftune_noise_alpha,
         packing=train.sample_packing,
         packing_strategy="bfd",
         eval_packing=False,
@@ -244,32 +266,6 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
     )
 
 
-def summarize(job: Job, trainer: Any, rows: list[TrainingTokens], seconds: float) -> dict[str, Any]:
-    """What a reader wants to know about the run."""
-    log = trainer.state.log_history
-    losses = [entry["loss"] for entry in log if "loss" in entry]
-    valid = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
-    trained = sum(label != NOT_TRAINED for row in rows for label in row.labels)
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-    return {
-        "steps": trainer.state.global_step,
-        "rows": len(rows),
-        "tokens_per_epoch": sum(len(row.input_ids) for row in rows),
-        "trained_tokens_per_epoch": trained,
-        "micro_batch_size": trainer.args.per_device_train_batch_size,
-        "gradient_accumulation_steps": trainer.args.gradient_accumulation_steps,
-        "processes": trainer.args.world_size,
-        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        "first_loss": losses[0] if losses else None,
-        "last_loss": losses[-1] if losses else None,
-        "valid_losses": valid,
-        "device": "cuda" if peak is not None else "cpu",
-        "peak_memory_bytes": peak,
-        "resumed": job.checkpoint is not None,
-        "seconds": round(seconds, 1),
-    }
-
-
 def _total_steps(trainer: Any) -> int:
     arguments = trainer.args
     if arguments.max_steps > 0:
@@ -281,5 +277,6 @@ def _total_steps(trainer: Any) -> int:
 
 def _stop_if_asked(request: StopRequest, trainer: Any, console: Console) -> None:
     if request.requested and trainer.state.global_step < trainer.state.max_steps:
-        console.say(f"  saved checkpoint-{trainer.state.global_step} before stopping")
+        if trainer.state.global_step:
+            console.say(f"  saved checkpoint-{trainer.state.global_step} before stopping")
         raise Interrupted
