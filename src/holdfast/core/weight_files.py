@@ -26,7 +26,7 @@ def read_header(file: Path) -> dict[str, Any]:
         length = int.from_bytes(begin[:8], "little")
         stream.seek(8)
         try:
-            header = json.loads(stream.read(length)) if length <= LARGEST_HEADER else None
+            header: Any = json.loads(stream.read(length)) if length <= LARGEST_HEADER else None
             tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
             end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
         except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
