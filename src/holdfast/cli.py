@@ -169,14 +169,23 @@ def preview(
 def plan(
     config: Annotated[Path | None, typer.Option("-c", "--config", help="The run's configuration.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="A model folder; config.json is enough.")] = None,
-    gpu: Annotated[str | None, typer.Option("--gpu", help="Plan for this card: 8GB, 16GB, 24GB, 80GB, cpu.")] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="8GB, 16GB, 24GB, 80GB, apple-64GB, cpu-32GB, cpu.")] = None,
+    nproc: Nproc = None,
+    table: Annotated[bool, typer.Option("--table", help="The same run on many machines.")] = False,
+    advise: Annotated[bool, typer.Option("--advise", help="Fine-tune, retrieve or prompt? Asks, then says.")] = False,
+    answers: Annotated[Path | None, typer.Option("--answers", help="Answers to --advise (YAML).")] = None,
+    run_dir: RunFolder = None,
     overrides: Override = None,
     as_json: Json = False,
 ) -> None:
     """Say what fits before anything runs. Exit 21: it does not fit."""
-    from holdfast.operations.machine import plan as operation
+    from holdfast.operations import planning
 
-    finish(lambda console: operation(config, model, gpu, overrides or [], console), as_json)
+    if advise or answers is not None:
+        finish(lambda console: planning.advise(config, answers, run_dir, console), as_json)
+    changes = _with_nproc(overrides, nproc)
+    operation = planning.table if table else planning.plan
+    finish(lambda console: operation(config, model, gpu, changes, console), as_json)
 
 
 add_evidence_verbs(app)

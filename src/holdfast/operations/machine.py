@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from holdfast import models
-from holdfast.core.config import CollectConfig, RunConfig, Source, load_config
+from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.environment import describe_environment
-from holdfast.core.errors import DoesNotFitError, ModelError, UsageError
+from holdfast.core.errors import ModelError
 from holdfast.core.files import require_new_folder
 
 
@@ -44,38 +44,6 @@ def doctor(console: Console) -> int:
     lines += [f"missing {name}: pip install -r requirements/run.txt" for name in missing]
     console.result(document, "\n".join(lines))
     return 0 if document["ok"] else 1
-
-
-def plan(config_file: Path | None, model: str | None, gpu: str | None, overrides: list[str], console: Console) -> int:
-    """Print what would fit, without touching data or loading weights. Exit code 21: it does not."""
-    from holdfast.plan.choose import make_plan
-    from holdfast.plan.describe import describe
-    from holdfast.plan.hardware import probe
-
-    if config_file is not None:
-        config = load_config(config_file, overrides)
-    elif overrides:
-        raise UsageError("plan --set needs -c FILE")
-    elif model is not None:
-        config = RunConfig(name="plan", collect=CollectConfig(sources=(Source(path="-"),)))
-    else:
-        raise UsageError("plan needs -c FILE or --model DIR")
-    config = config.model_copy(update={"base_model": model or config.base_model})
-    folder = _model_folder(config.base_model)
-    if gpu is not None:
-        config = config.model_copy(update={"plan": config.plan.model_copy(update={"gpu": gpu})})
-    result = make_plan(folder, config, None, probe(Path.cwd()))
-    code = 0 if result["fits"] else DoesNotFitError.exit_code
-    console.result(result | {"exit_code": code}, describe(result))
-    return code
-
-
-def _model_folder(name: str) -> Path:
-    """A folder with config.json is enough to plan."""
-    folder = models.BUNDLED.get(name) or Path(name).expanduser()
-    if (folder / "config.json").is_file():
-        return folder
-    return models.find_base_model(name)
 
 
 def config_schema(console: Console) -> int:

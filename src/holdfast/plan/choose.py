@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 from holdfast.core.config import RunConfig
 from holdfast.core.errors import DoesNotFitError
-from holdfast.plan.constants import GIB, TABLE, rate_for
+from holdfast.plan.constants import GIB, TABLE
+from holdfast.plan.expected import expected
 from holdfast.plan.fused_memory import Recompute, is_fused
 from holdfast.plan.hardware import Hardware
 from holdfast.plan.memory import Demand, Lengths, Place, adapter_parameters, batch_tokens
-from holdfast.plan.phases import demands
+from holdfast.plan.phases import demands, training_demands
 from holdfast.plan.recompute_choice import fastest
 from holdfast.plan.remedies import Remedy, find_remedies
 from holdfast.plan.several import accumulation, process_count, row_choices
@@ -91,7 +92,7 @@ def make_plan(
         },
         "phases": [_phase(d, limits[d.place], _counts(d, limits, counts)) for d in choice.demands],
         "limits": {place: asdict(limit) for place, limit in limits.items()},
-        "expected": expected_seconds(shape, config, counts, target, hardware.cores),
+        "expected": expected(shape, config, counts, target, hardware.cores, choice.rows, choice.policy),
         "remarks": _remarks(shape, config, counts, target, limits, choice, hardware),
         "hardware": asdict(hardware),
         "constants": [row._asdict() for row in TABLE],
@@ -128,10 +129,8 @@ def _choose_fused(
         return demands(shape, config, lengths, rows, target.device, policy)
 
     def trains(rows: int, policy: Recompute) -> bool:
-        return all(
-            d.phase != "train" or not limits[d.place].checked or d.total <= limits[d.place].usable
-            for d in found_for(rows, policy)
-        )
+        needed = training_demands(shape, config, lengths, rows, target.device, policy)
+        return all(not limits[d.place].checked or d.total <= limits[d.place].usable for d in needed)
 
     for rows in row_choices(config.train):
         tokens = batch_tokens(config, lengths, rows)[0]
@@ -144,32 +143,6 @@ def _choose_fused(
     found = found_for(rows, policy)
     failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
     return Choice(rows, accumulation(config.train, rows), found, failed, policy)
-
-
-def expected_seconds(
-    shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, cores: int
-) -> dict[str, Any] | None:
-    """Training time as a range: tokens x FLOP per token ÷ the rate table. None while the token count is not known."""
-    if lengths.total is None or lengths.rows is None:
-        return None
-    train = config.train
-    tokens = int(lengths.total * train.num_epochs)
-    if train.max_steps > 0:
-        rows = train.max_steps * train.micro_batch_size * train.gradient_accumulation_steps
-        tokens = rows * (config.sequence_len if train.sample_packing else lengths.total // lengths.rows)
-    passes = 3 if train.gradient_checkpointing else 2
-    flop = passes * 2 * (shape.linear_weights + shape.vocabulary * shape.hidden)
-    rate = rate_for(target.gpu_bytes)
-    scale = 1e12 * (cores if target.device == "ram" else 1)
-    return {
-        "phase": "train",
-        "tokens": tokens,
-        "low_seconds": round(tokens * flop / (rate.high * scale), 1),
-        "high_seconds": round(tokens * flop / (rate.low * scale), 1),
-        "device_class": rate.device_class,
-        "kind": rate.kind,
-        "source": rate.source,
-    }
 
 
 def _counts(demand: Demand, limits: Mapping[Place, Limit], lengths: Lengths) -> bool:

@@ -36,12 +36,13 @@ class Demand:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Token counts that matter: the longest training row, all training tokens, the longest test prompt."""
+    """Counts that matter: the longest training row, all training tokens, the longest test prompt, test rows."""
 
     longest: int
     total: int | None
     rows: int | None
     longest_prompt: int
+    test_rows: int = 0
 
     @classmethod
     def of(cls, config: RunConfig, lengths: Mapping[str, Any] | None) -> "Lengths":
@@ -53,7 +54,8 @@ class Lengths:
             return cls(config.sequence_len, None, None, config.sequence_len)
         prompt = int(lengths.get("test_prompt_max") or config.sequence_len)
         longest = min(max(train["longest"], valid["longest"]), config.sequence_len)
-        return cls(longest, min(train["tokens"], train["rows"] * config.sequence_len), train["rows"], prompt)
+        total = min(train["tokens"], train["rows"] * config.sequence_len)
+        return cls(longest, total, train["rows"], prompt, int(lengths.get("test_rows") or 0))
 
     def shortened(self, sequence_len: int) -> "Lengths":
         """The same rows cut at `sequence_len`; totals stay, as an upper bound."""

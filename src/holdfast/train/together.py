@@ -72,10 +72,13 @@ def distributed_arguments() -> dict[str, Any]:
 
 
 class Agreement(TrainerCallback):
-    """All stop after the same step; a checkpoint counts once every process has written its part of it."""
+    """All stop after the same step, whichever of them was `asked`; a checkpoint counts once every process has written
+    its part of it."""
 
-    def __init__(self, together: Together, request: StopRequest, guard: Any, order: "Filled") -> None:
-        self.together, self.request, self.guard, self.order = together, request, guard, order
+    def __init__(
+        self, together: Together, asked: StopRequest, agreed: StopRequest, guard: Any, order: "Filled"
+    ) -> None:
+        self.together, self.asked, self.agreed, self.guard, self.order = together, asked, agreed, guard, order
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -84,9 +87,9 @@ class Agreement(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.together.main and self.together.stop_file.exists():
-            self.request.requested = True
-        self.request.requested = self.together.any(self.request.requested)
-        if self.request.requested:
+            self.asked.requested = True
+        self.agreed.requested = self.together.any(self.asked.requested)
+        if self.agreed.requested:
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -125,15 +125,16 @@ def fine_tune(
     with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) if main else nullcontext() as writer:
         trainer = build_trainer(job, base, tokenizer, train_rows, valid_rows, folder, writer)
         order = None if together is None else same_order(trainer, job.seed)
+        stop = request if together is None else StopRequest()
         with console.progress("training", _total_steps(trainer)) as bar:
             guard = LossGuard(trainer, train_rows, folder)
-            meter = Meter()
+            meter = Meter(job.train.nproc)
             trainer.add_callback(meter)
             trainer.add_callback(StopOrKeep(job.train))
             if together is not None and order is not None:
-                trainer.add_callback(Agreement(together, request, guard, order))
+                trainer.add_callback(Agreement(together, request, stop, guard, order))
             if main:
-                trainer.add_callback(Watch(bar, request, guard, meter, job.train))
+                trainer.add_callback(Watch(bar, stop, guard, meter, job.train))
 
             def forget() -> None:
                 guard.forget()
@@ -158,7 +159,7 @@ def fine_tune(
             finally:  # a checkpoint that a full disk cut off would keep the disk full
                 if together is None:
                     newest_whole_checkpoint(folder)
-    _stop_if_asked(request, trainer, console)
+    _stop_if_asked(stop, trainer, console)
     kept = keep_what_is_best(trainer, job.train, folder, console)
     summary = summarize(trainer, train_rows, time.monotonic() - started, resumed=job.checkpoint is not None)
     summary |= {"kept_step": kept, "out_of_memory": changes}
