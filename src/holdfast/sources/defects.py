@@ -171,6 +171,7 @@ def defects_error(defects: Sequence[Defect], rows: int, found: int = 0, broken: 
         lines.append(f"… and {found - len(lines)} more")
     broken = broken or len({d.source for d in defects})
     return ContractError(
-        f"{broken} of {rows} rows are defective ({found} defects; nothing is repaired):\n  " + "\n  ".join(lines),
+        f"{broken} of {rows} rows {'is' if broken == 1 else 'are'} defective "
+        f"({found} defect{'' if found == 1 else 's'}; nothing is repaired):\n  " + "\n  ".join(lines),
         hint="correct the lines, then repeat the same command; holdfast validate DATA reads them without a run",
     )

@@ -20,7 +20,6 @@ BLOCK = 1 << 20
 ROW_LIMIT = 16 << 20
 DOCUMENT_LIMIT = 512 << 20
 BLANK = " \t\r\n"
-GAPS = (b'" ', b'"\t', b'"\r', b'"\n')
 SPACED = re.compile(rb'"[ \t\r\n]+:')
 
 _fast = msgspec.json.Decoder()
@@ -122,7 +121,7 @@ def explain(error: json.JSONDecodeError) -> str:
     before, after = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
     if before.endswith(",") and after[:1] in ("]", "}"):
         return f"a comma before the closing {after[0]}"
-    return error.msg
+    return error.msg.removesuffix(" at")  # "Unterminated string starting at": the caller says where
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def test_without_a_terminal_a_bar_is_a_line_every_ten_seconds(
         for _ in range(100):
             now += 0.25
             bar.advance(note="loss 1")
-    assert capsys.readouterr().err == "  training loss 1 41/100\n  training loss 1 82/100\n"
+    assert capsys.readouterr().err == "  training loss 1 41/100 (15 s left)\n  training loss 1 82/100 (4 s left)\n"
 
 
 def test_a_json_result_can_be_printed_whatever_a_file_is_called(capsys: Captured) -> None:
