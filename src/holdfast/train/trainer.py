@@ -27,7 +27,7 @@ from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from holdfast.train import fast_path  # noqa: E402
-from holdfast.train.best import StopOrKeep, keep_what_is_best, refuse_without_rows, take_finished  # noqa: E402
+from holdfast.train.best import StopOrKeep, keep_what_is_best, take_finished  # noqa: E402
 from holdfast.train.callbacks import Watch  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
@@ -101,7 +101,7 @@ def fine_tune(
     Raises StageError when the loss breaks, DoesNotFitError when memory ends even with one row at a time, Interrupted
     after a signal (a checkpoint was saved then).
     """
-    refuse_without_rows(job.train, len(valid_rows))
+    job.train.refuse_without_validation(len(valid_rows))
     disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*(flash.attention|gradient_checkpointing).*", category=Warning)
     started = time.monotonic()
