@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from holdfast.core.digest import digest_file
+from warm import Finished, available, run_warm
 
 ROOT = Path(__file__).parents[1]
 TRIAGE = ROOT / "examples" / "triage"
 PEBBLE = ROOT / "src" / "holdfast" / "pebble"
-STEPS, SAVE_STEPS = 12, 3
+STEPS, SAVE_STEPS, EVAL_STEPS = 12, 3, 4
 INSTRUCTION = "Classify the support ticket priority and return strict JSON."
 CONFIG = f"""\
 name: small
@@ -40,7 +41,7 @@ train:
   gradient_checkpointing: false
   logging_steps: 1
   save_steps: {SAVE_STEPS}
-  eval_steps: 2
+  eval_steps: {EVAL_STEPS}
 evaluate: {{max_new_tokens: 16, batch_size: 8}}
 verify: {{n_ctx: 512, parity_rows: 20}}
 decide: {{primary: valid_json, minimum_gain: 0.1, maximum_deployed_loss: 1, maximum_forgetting: 1,
@@ -53,14 +54,6 @@ label_field: priority
 labels: [critical, high, medium, low]
 required_fields: [priority]
 """
-
-
-class Finished(NamedTuple):
-    """A command that ended. A negative code is the signal that ended it."""
-
-    code: int
-    out: str
-    err: str
 
 
 class SmallRun(NamedTuple):
@@ -104,11 +97,26 @@ def arguments(*words: str | Path) -> list[str]:
 
 
 def holdfast(*words: str | Path, cwd: Path | None = None, timeout: float = 400, **values: str) -> Finished:
-    """Run a holdfast command to its end."""
+    """Run a holdfast command to its end, in a warm process; with environment variables of its own in a fresh one."""
+    folder = cwd or Path(tempfile.gettempdir())
+    if available() and not values:
+        return run_warm(None, [str(word) for word in words], folder, environment(), timeout)
+    return run_cold(arguments(*words), folder, timeout, **values)
+
+
+def run_script(script: Path, *words: str | Path, timeout: float = 600) -> Finished:
+    """Run a Python script that runs holdfast, as `holdfast` does."""
+    folder = Path(tempfile.gettempdir())
+    if available():
+        return run_warm(script, [str(word) for word in words], folder, environment(), timeout)
+    return run_cold([sys.executable, str(script), *map(str, words)], folder, timeout)
+
+
+def run_cold(command: list[str], folder: Path, timeout: float, **values: str) -> Finished:
+    """Run a command in a fresh process."""
     done = subprocess.run(
-        arguments(*words), cwd=cwd or tempfile.gettempdir(), env=environment(**values), capture_output=True,
-        text=True, timeout=timeout, check=False,
-    )  # fmt: skip
+        command, cwd=folder, env=environment(**values), capture_output=True, text=True, timeout=timeout, check=False
+    )
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
@@ -135,6 +143,11 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Rows as JSONL."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def short_training() -> list[str]:
+    """Options of a run whose training only has to happen: what it learns does not matter to the test."""
+    return ["--set", "train.max_steps=2", "--set", "train.eval_steps=1000", "--set", "train.save_steps=1000"]
 
 
 def copy_pebble(to: Path) -> Path:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.core.measures import TITLES, main_scores
+from holdfast.gates import amount
 
 PAGE_TITLES = {**TITLES, "label_accuracy": "label accuracy"}
 
@@ -20,7 +21,7 @@ def render_page(
         _scores(document, deploy),
         "## Gates",
         _table(["gate", "measured", "limit", "passed"], [
-            [gate["name"], *(_amount(gate, gate[key]) for key in ("measured", "limit")),
+            [gate["name"], *(amount(gate, gate[key]) for key in ("measured", "limit")),
              "yes" if gate["passed"] else "**no**"]
             for gate in document["gates"]
         ]),
@@ -56,10 +57,6 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
     )
-
-
-def _amount(gate: Mapping[str, Any], value: float) -> str:
-    return f"{value:.3g} s" if gate.get("unit") == "seconds" else _percent(value)
 
 
 def _percent(share: float) -> str:

@@ -33,7 +33,12 @@ class GateResult:
 
     def say(self, value: float) -> str:
         """A value of this gate for people."""
-        return f"{value:.3g} s" if self.unit == "seconds" else f"{100 * value:.1f} %"
+        return amount({"unit": self.unit}, value)
+
+
+def amount(gate: Mapping[str, Any], value: float) -> str:
+    """A value of a gate of decision.json in the gate's unit, for people."""
+    return f"{value:.3g} s" if gate.get("unit") == "seconds" else f"{100 * value:.1f} %"
 
 
 def slice_gate(slices: Mapping[str, Any], gates: DecideConfig) -> GateResult:

@@ -1,10 +1,60 @@
-"""How likely a model thinks given answers are: one number for each, all after the same prompt."""
+"""How likely a model thinks given answers are: many after the same prompt, or the reference of every item."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from holdfast import models
-from holdfast.core.records import Message
+from holdfast.core.records import Example, Message
+
+
+class ReferenceScore(NamedTuple):
+    """A model at the reference answer of one item, its end token included: tokens, the sum of their negative
+    log-likelihoods in nats, and at how many of them the right token was the likeliest one."""
+
+    tokens: int
+    nats: float
+    right: int
+
+
+def score_references(
+    model: models.Model, tokenizer: models.Tokenizer, examples: Sequence[Example], batch_size: int
+) -> list[ReferenceScore]:
+    """One score an example, in order: the last answer after everything before it (teacher forcing)."""
+    rows = [models.encode_example(tokenizer, list(example.messages)) for example in examples]
+    starts = [len(models.encode_prompt(tokenizer, list(example.prompt))) for example in examples]
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
+    found: dict[int, ReferenceScore] = {}
+    for begin in range(0, len(order), batch_size):
+        batch = order[begin : begin + batch_size]
+        scores = _score_batch(model, tokenizer, [rows[i] for i in batch], [starts[i] for i in batch])
+        found.update(zip(batch, scores, strict=True))
+    return [found[index] for index in range(len(rows))]
+
+
+def _score_batch(
+    model: models.Model, tokenizer: models.Tokenizer, rows: Sequence[models.TrainingTokens], starts: Sequence[int]
+) -> list[ReferenceScore]:
+    import torch
+
+    kept = max(len(row.input_ids) - start for row, start in zip(rows, starts, strict=True)) + 1
+    batch = tokenizer.pad({"input_ids": [row.input_ids for row in rows]}, padding_side="left", return_tensors="pt")
+    labels = torch.full_like(batch["input_ids"], models.NOT_TRAINED)
+    for place, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        labels[place, start - len(row.labels) :] = torch.tensor(row.labels[start:])
+    with torch.inference_mode():
+        logits = model(
+            input_ids=batch["input_ids"].to(model.device), attention_mask=batch["attention_mask"].to(model.device),
+            logits_to_keep=kept,
+        ).logits  # fmt: skip
+    logits, wanted = logits[:, :-1].float(), labels[:, labels.shape[1] - logits.shape[1] + 1 :].to(logits.device)
+    counted = wanted != models.NOT_TRAINED
+    tokens = wanted.clamp(min=0)
+    nats = -logits.log_softmax(-1).gather(2, tokens[:, :, None])[:, :, 0].double() * counted
+    right = (logits.argmax(-1) == tokens) & counted
+    return [
+        ReferenceScore(int(n), float(loss), int(hits))
+        for n, loss, hits in zip(counted.sum(1).tolist(), nats.sum(1).tolist(), right.sum(1).tolist(), strict=True)
+    ]
 
 
 def answer_tokens(tokenizer: models.Tokenizer, prompt: Sequence[Message], answer: str) -> list[int]:

@@ -3,7 +3,6 @@
 The heavy libraries are imported inside functions: they take seconds, and `holdfast --help` must not pay for them.
 """
 
-import json
 import logging
 import os
 import warnings
@@ -14,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from holdfast.core.digest import digest_file
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Message
+from holdfast.core.weight_files import require_whole_weights
 
 BUNDLED = {"pebble": Path(__file__).parent / "pebble"}
 # What makes a model what it is; a model card beside it may change freely.
@@ -99,23 +99,18 @@ def digest_base_model(folder: Path) -> dict[str, str]:
     return {path.name: digest_file(path) for path in files}
 
 
-def read_model_config(folder: Path) -> dict[str, Any]:
-    """The model's `config.json`. Raises ModelError when it cannot be read."""
-    try:
-        document = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from None
-    if not isinstance(document, dict):
-        raise ModelError(f"{folder / 'config.json'} is not a JSON object")
-    return document
-
-
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Load a fast tokenizer with a chat template (else ModelError) and a padding token that is not its end token."""
     go_offline()
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError) as error:  # not JSON, or JSON that is no tokenizer
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be read: {type(error).__name__}: {error}",
+            hint="copy tokenizer.json and tokenizer_config.json again, or fetch the whole model again: holdfast fetch",
+        ) from None
     if not tokenizer.chat_template:
         raise ModelError(
             f"the model in {folder} has no chat template, so a conversation cannot be rendered for it",
@@ -222,6 +217,7 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils.logging import disable_progress_bar
 
+    require_whole_weights(folder)
     disable_progress_bar()
     device = device_name()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -238,7 +234,7 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
     model: Model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
-        device_map={"": 0} if device == "cuda" else "cpu",
+        device_map={"": torch.cuda.current_device()} if device == "cuda" else "cpu",
         quantization_config=config,
         local_files_only=True,
         trust_remote_code=False,

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from holdfast.core.context import StageContext
-from holdfast.core.documents import read_json
+from holdfast.core.documents import deployed_quantization, read_json
 from holdfast.core.manifest import Manifest, read_manifest
 from holdfast.core.records import read_jsonl
 from holdfast.core.rundir import STAGE_NAMES
+from holdfast.gates import amount
 from holdfast.pages.diff import compare_words
 from holdfast.pages.render import count, percent, points, render_page, size
 from holdfast.pages.svg import Line, Mark, line_chart, scale
@@ -25,6 +26,7 @@ OUTCOMES = {"win": "won", "loss": "lost", "tie": "unchanged"}
 NAMES = {
     "knowledge": "true facts", "valid_json": "valid JSON", "label_accuracy": "right label", "stopped": "ends by itself",
 }  # fmt: skip
+REFERENCES = {"token_accuracy": "right tokens of the reference answers", "perplexity": "perplexity of these"}
 
 
 class RunDocuments(NamedTuple):
@@ -56,7 +58,8 @@ def read_documents(context: StageContext, decision: Document) -> RunDocuments:
     log = inputs["train"] / "trainer_log.jsonl" if "train" in inputs else None
     manifests = {name: read_manifest(context.run_dir.stage(name).path) for name in STAGE_NAMES}
     return RunDocuments(
-        name=context.config.name, deploy=context.config.verify.deploy, decision=decision,
+        name=context.config.name, deploy=deployed_quantization(context.config.verify.deploy, inputs["verify"]),
+        decision=decision,
         baseline=read_json(inputs["baseline"] / "results.json"), tuned=read_json(inputs["evaluate"] / "results.json"),
         ladder=read_json(inputs["verify"] / "ladder.json"), parity=read_json(inputs["verify"] / "parity.json"),
         comparison=read_json(inputs["evaluate"] / "comparison.json"), data=optional("prepare", "report.json"),
@@ -75,7 +78,8 @@ def run_page(run: RunDocuments) -> str:
         "verdict": decision["verdict"], "sign": sign, "kind": kind,
         "reasons": list(decision["reasons"]),
         "tiles": _tiles(run),
-        "gates": list(decision["gates"]),
+        "gates": [{**gate, "said": {key: amount(gate, gate[key]) for key in ("measured", "limit")}}
+                  for gate in decision["gates"]],
         "scores": _scores(run),
         "ladder": _ladder(run),
         "confusion": _confusion(run.tuned.get("confusion") or {}),
@@ -118,7 +122,17 @@ def _scores(run: RunDocuments) -> dict[str, Any]:
     columns += [(f"GGUF {rung['rung']}", rung) for rung in run.ladder["rungs"]]
     metrics = [m for m in NAMES if m in run.baseline]
     lines = [{"name": _name(m), "values": [percent(found.get(m)) for _, found in columns]} for m in metrics]
+    if "references" in run.baseline and "references" in run.tuned:
+        for key, name in REFERENCES.items():
+            said = [_reference(key, found.get("references")) for _, found in columns]
+            lines.append({"name": name, "values": said})
     return {"columns": [name for name, _ in columns], "lines": lines}
+
+
+def _reference(key: str, found: Document | None) -> str:
+    if found is None:
+        return "–"
+    return percent(found[key]) if key == "token_accuracy" else f"{found[key]:.3g}"
 
 
 def _ladder(run: RunDocuments) -> dict[str, Any]:

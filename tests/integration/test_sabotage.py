@@ -6,9 +6,6 @@ Template, end token of the server, doubled BOS and another tokenizer: test_parit
 
 import json
 import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,9 @@ from small_run import (
     Finished,
     SmallRun,
     copy_pebble,
-    environment,
     holdfast,
+    run_script,
+    short_training,
     ticket_rows,
     write_jsonl,
     write_small,
@@ -32,12 +30,9 @@ ITEMS = 48
 
 def sabotage(fault: str, *words: str | Path) -> Finished:
     """Run a holdfast command with a fault; the fault must have struck."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "sabotage_run.py"), fault, *map(str, words)], cwd=tempfile.gettempdir(),
-        env=environment(), capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert f"SABOTAGE {fault}" in done.stderr, done.stderr + done.stdout
-    return Finished(done.returncode, done.stdout, done.stderr)
+    done = run_script(ROOT / "tests" / "sabotage_run.py", fault, *words)
+    assert f"SABOTAGE {fault}" in done.err, done.err + done.out
+    return done
 
 
 def decision_of(run: SmallRun) -> dict[str, Any] | None:
@@ -62,7 +57,8 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallRun, Finished]:
     run = write_small(folder, copy_pebble(folder / "base"))
     write_jsonl(folder / "test.jsonl", ticket_rows("test.jsonl", ITEMS // 4))
     text = run.config.read_text().replace("primary: valid_json", "primary: label_accuracy")
-    run.config.write_text(text.replace("minimum_items: 8", "minimum_items: 20"))
+    text = text.replace("minimum_items: 8", "minimum_items: 20").replace("batch_size: 8", "batch_size: 24")
+    run.config.write_text(text.replace("evaluate: {", "evaluate: {general_probe: false, "))
     return run, sabotage("labels_shuffled", *run.command())
 
 
@@ -78,7 +74,9 @@ def test_shuffled_labels_are_discarded(wide: tuple[SmallRun, Finished]) -> None:
 
 def test_better_form_with_worse_labels_is_not_kept(wide: tuple[SmallRun, Finished], tmp_path: Path) -> None:
     run = wide[0].copy(tmp_path)
-    done = sabotage("form_without_labels", *run.command("--from", "evaluate", "--set", "decide.primary=valid_json"))
+    one_file = ("--set", "verify.deploy=F16", "--set", "export.quantizations=[]", "--set", "export.merge_base=original")
+    by_form = ("--set", "decide.primary=valid_json")
+    done = sabotage("form_without_labels", *run.command("--from", "evaluate", *one_file, *by_form))
     assert_nothing_kept(run, done)
     decided = decision_of(run)
     assert decided is not None
@@ -121,7 +119,7 @@ def test_a_doubled_adapter_is_not_exported(copied: SmallRun) -> None:
 
 
 def test_an_adapter_that_does_nothing_is_not_kept(copied: SmallRun) -> None:
-    done = sabotage("adapter_zeroed", *copied.command("--from", "train"))
+    done = sabotage("adapter_zeroed", *copied.command("--from", "train", *short_training()))
     assert "merging changed none of the" in done.err
     assert_nothing_kept(copied, done)
 
@@ -144,7 +142,7 @@ def test_another_revision_of_the_base_model_is_noticed_in_the_middle_of_a_run(sm
     for name in ("06-evaluate", "07-export", "08-verify", "09-decide"):  # an older model of this run may be served
         shutil.rmtree(copy.folder / name)
     run = SmallRun(config, copy.folder, base)
-    done = sabotage("base_swapped", *run.command("--from", "train"))
+    done = sabotage("base_swapped", *run.command("--from", "train", *short_training()))
     assert done.code == 22, done.err
     assert "the base model changed while the run went on" in done.err
     assert_nothing_kept(run, done)
@@ -155,14 +153,23 @@ def test_a_truncated_quantised_file_is_not_kept(copied: SmallRun) -> None:
     assert_nothing_kept(copied, done)
 
 
-def test_a_bit_that_flips_after_the_measurement_is_never_served(copied: SmallRun) -> None:
+def test_a_bit_that_flips_after_the_measurement_is_not_decided_about(copied: SmallRun) -> None:
     done = sabotage("bit_flipped", *copied.command("--from", "decide"))
-    assert done.code in (0, 22), done.err
-    asked = holdfast("ask", copied.folder, "Nobody can log in.")
-    assert asked.code == 22, asked.err
-    assert "small-Q4_K_M.gguf" in asked.err
-    assert asked.out == ""
+    assert done.code == 22, done.err
+    assert "small-Q4_K_M.gguf is not the file that was measured" in done.err
+    assert_nothing_kept(copied, done)
     assert holdfast("check", copied.folder).code == 22
+
+
+def test_a_bit_that_flips_after_the_decision_takes_the_verdict_away(copied: SmallRun) -> None:
+    gguf = copied.folder / "07-export" / "small-Q4_K_M.gguf"
+    data = bytearray(gguf.read_bytes())
+    data[len(data) // 2] ^= 1
+    gguf.write_bytes(data)
+    assert json.loads(holdfast("status", copied.folder, "--json").out)["verdict"] is None
+    asked = holdfast("ask", copied.folder, "Nobody can log in.")
+    assert (asked.code, asked.out) == (22, "")
+    assert "small-Q4_K_M.gguf" in asked.err
 
 
 def test_every_fault_is_used_here() -> None:

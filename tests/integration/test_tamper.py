@@ -18,7 +18,7 @@ KINDS = {
     "plan": ["plan.json", "settings.json"],
     "baseline": ["samples.jsonl", "results.json", "general.jsonl"],
     "train": ["adapter/adapter_model.safetensors", "adapter/adapter_config.json", "trainer_log.jsonl", "training.json",
-              "checkpoint-12/optimizer.pt"],
+              "training_loss.png", "checkpoint-12/optimizer.pt"],
     "evaluate": ["samples.jsonl", "results.json", "comparison.json", "forgetting.json", "slices.json"],
     "export": ["merged/model-00001-of-00002.safetensors", "small-F16.gguf", "small-Q4_K_M.gguf", "Modelfile",
                "README.md", "export.json", "SHA256SUMS"],

@@ -117,12 +117,12 @@ def disk_full_error(error: BaseException, folder: Path | None = None) -> StageEr
         return None
     name = getattr(error, "filename", None)
     where = Path(str(name)) if name else folder or Path.cwd()
+    what = f" while writing {where.name}" if name else ""
     folder = next((p for p in (where, *where.parents) if p.exists()), Path("/"))
     stat = os.statvfs(folder)
     free = stat.f_bavail * stat.f_frsize
     return StageError(
-        f"the disk is full: {free / 2**20:.1f} MiB left in {folder} while writing {where.name}. "
-        "Nothing half-written was kept.",
+        f"the disk is full: {free / 2**20:.1f} MiB left in {folder}{what}. Nothing half-written was kept.",
         hint="free space or use another disk (--run-dir), then repeat the same command: it goes on where it stopped",
     )
 
@@ -133,6 +133,22 @@ def _denied_error(error: BaseException) -> HoldfastError | None:
         return None
     where = error.filename if error.filename is not None else "a file (it is not named)"
     return HoldfastError(f"{where}: {error.strerror}", hint="`ls -ld` it; --run-dir puts a run somewhere else")
+
+
+def no_memory_error(error: BaseException) -> DoesNotFitError | None:
+    """The error for memory that ran out in any stage, or None when `error` is something else.
+
+    By name, because this layer does not import torch: its card says OutOfMemoryError, its CPU says RuntimeError.
+    """
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if not named and "can't allocate memory" not in str(error):
+        return None
+    what = (str(error).splitlines() or ["no memory left"])[0]
+    return DoesNotFitError(
+        f"memory is not enough: {what}",
+        hint="end other work on this machine (ps aux --sort -rss, nvidia-smi), use smaller batches "
+        "(--set evaluate.batch_size=1), or ask holdfast plan -c FILE for what fits; what is finished is kept",
+    )
 
 
 @contextmanager
@@ -163,7 +179,7 @@ def guard(command: Callable[[], int], *, as_json: bool = False) -> int:
         if isinstance(error, BrokenPipeError):  # the reader of a pipe has gone: `holdfast status RUN | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return HoldfastError.exit_code
-        expected = full or _denied_error(error)
+        expected = full or _denied_error(error) or no_memory_error(error)
         if expected is not None:
             _say(expected.message, expected.hint, type(expected).__name__, expected.exit_code, as_json)
             return expected.exit_code

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from holdfast.core.digest import canonical_json, digest_document, digest_tree
+from holdfast.core.digest import canonical_json, digest_document, digest_file, digest_tree
 from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.files import atomic_write
 
@@ -115,3 +115,25 @@ def verify_products(folder: Path, manifest: Manifest) -> list[Mismatch]:
             problems.append(Mismatch(path, "changed"))
     problems += [Mismatch(path, "unexpected") for path in found if path not in manifest.products]
     return sorted(problems)
+
+
+def require_product(folder: Path, name: str) -> None:
+    """Raise IntegrityError unless a product of a finished stage is there and what its manifest says."""
+    manifest = read_manifest(folder)
+    product = manifest.products.get(name) if manifest else None
+    if product is None or not (folder / name).is_file() or digest_file(folder / name) != product.digest:
+        raise IntegrityError(
+            f"{folder / name} is not the file that was measured",
+            hint="holdfast run -c FILE makes and measures it again",
+        )
+
+
+def looks_changed(folder: Path, name: str) -> bool:
+    """Whether a product is certainly not what its manifest says. Its bytes are read only when its size or a time later
+    than the manifest's gives reason to: what rots on the disk is found by `verify_products`."""
+    manifest, path = read_manifest(folder), folder / name
+    product = manifest.products.get(name) if manifest else None
+    if product is None or not path.is_file() or path.stat().st_size != product.size_bytes:
+        return True
+    newer = path.stat().st_mtime_ns > (folder / MANIFEST).stat().st_mtime_ns
+    return newer and digest_file(path) != product.digest

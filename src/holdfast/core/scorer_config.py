@@ -3,18 +3,21 @@
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from holdfast.core.section import Section
 
-Kind = Literal["json_schema", "exact", "contains", "regex", "number", "sections", "refusal", "length"]
+Kind = Literal[
+    "json_schema", "exact", "contains", "regex", "number", "sections", "refusal", "length", "commands", "judge"
+]
 # Names that results.json uses for other things.
 RESERVED = frozenset((
     "valid_json", "label_accuracy", "stopped", "knowledge", "general", "n", "intervals", "confusion", "by_tag",
-    "mean_tokens", "seconds", "quantization", "problems",
+    "mean_tokens", "seconds", "quantization", "problems", "references",
 ))  # fmt: skip
-NEEDED: dict[str, tuple[str, ...]] = {"regex": ("pattern",), "sections": ("sections",)}
+NEEDED: dict[str, tuple[str, ...]] = {"regex": ("pattern",), "sections": ("sections",), "judge": ("url", "question")}
 ALLOWED: dict[str, tuple[str, ...]] = {
     "json_schema": ("answer_schema",),
     "exact": ("texts", "case_sensitive"),
@@ -24,7 +27,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "sections": ("sections",),
     "refusal": ("texts", "tag"),
     "length": ("minimum", "maximum", "unit"),
+    "commands": ("texts", "minimum"),
+    "judge": ("url", "model", "question"),
 }
+OWN_MACHINE = ("localhost", "::1")
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
 
@@ -32,7 +38,8 @@ class ScorerConfig(Section):
     """One check that gives an answer 0 or 1. Its `kind` says which of the other keys it may have."""
 
     kind: Kind
-    """`json_schema`, `exact`, `contains`, `regex`, `number`, `sections`, `refusal` or `length`."""
+    """`json_schema`, `exact`, `contains`, `regex`, `number`, `sections`, `refusal`, `length`, `commands` (none of the
+    answer's commands may change anything) or `judge` (a language model on this machine says PASS or FAIL)."""
     name: Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]{0,39})?$")] = ""
     """Its name in results and in `decide.primary`; empty = its kind."""
     field: Text | None = None
@@ -40,7 +47,8 @@ class ScorerConfig(Section):
     answer_schema: dict[str, Any] | None = Field(default=None, alias="schema")
     """json_schema: the JSON Schema (draft 2020-12); `null` = the task's own."""
     texts: tuple[Text, ...] = ()
-    """exact, contains: the texts wanted, empty = the reference answer; refusal: further words of a refusal."""
+    """exact, contains: the texts wanted, empty = the reference answer; refusal: further words of a refusal; commands:
+    beginnings of commands that are allowed although they change something, such as `systemctl restart`."""
     any_of: bool = False
     """contains: one of the texts is enough."""
     case_sensitive: bool = False
@@ -58,11 +66,17 @@ class ScorerConfig(Section):
     tag: Text = "refuse"
     """refusal: the tag of an item that says whether to refuse; without it, whether the reference refuses."""
     minimum: Annotated[int, Field(ge=0)] = 0
-    """length: fewest units."""
+    """length: fewest units; commands: fewest commands."""
     maximum: Annotated[int, Field(gt=0)] | None = None
     """length: most units."""
     unit: Literal["words", "characters", "lines", "tokens"] = "words"
     """length: what is counted."""
+    url: Text = ""
+    """judge: its OpenAI-compatible address on this machine, such as `http://127.0.0.1:8081/v1`."""
+    model: str = "judge"
+    """judge: the name of the model there."""
+    question: Text = ""
+    """judge: what a good answer does, in a sentence or two."""
 
     @property
     def score(self) -> str:
@@ -83,6 +97,8 @@ class ScorerConfig(Section):
             raise ValueError(f"maximum {self.maximum} is below minimum {self.minimum}")
         if self.pattern is not None:
             _compiles(self.pattern)
+        if self.kind == "judge":
+            _is_on_this_machine(self.url)
         if self.answer_schema is not None:
             _is_a_schema(self.answer_schema)
         return self
@@ -93,6 +109,15 @@ def _compiles(pattern: str) -> None:
         re.compile(pattern)
     except re.error as error:
         raise ValueError(f"pattern is no regular expression: {error}") from None
+
+
+def _is_on_this_machine(url: str) -> None:
+    address = urlsplit(url)
+    host = address.hostname or ""
+    if address.scheme not in ("http", "https") or not host:
+        raise ValueError(f"url {url!r} is no address such as http://127.0.0.1:8081/v1")
+    if host not in OWN_MACHINE and not re.fullmatch(r"127(\.\d{1,3}){3}", host):
+        raise ValueError(f"url names {host}: a judge must run on this machine (127.0.0.1), nothing leaves it")
 
 
 def _is_a_schema(schema: dict[str, Any]) -> None:

@@ -90,6 +90,16 @@ class TrainConfig(Section):
     """Stop when that many evaluations in a row brought no lower validation loss; `null` = never."""
     load_best_model_at_end: bool = False
     """Keep the adapter with the lowest validation loss (its checkpoint is saved and stays) instead of the last one."""
+    nproc: Positive = 1
+    """Processes on this machine that train together, one for each card; on the CPU each takes its share of the cores.
+    The effective batch is divided among them. Also `--nproc`."""
+    distributed: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes hold the model: `ddp` = each one whole, `fsdp` = each one a part (slower; for models that
+    do not fit on one card)."""
+    nnodes: Positive = 1
+    """Machines that train together. On each of the others the line that `--dry-run` prints is started by hand."""
+    master: Annotated[str, Field(pattern=r"^[^\s:]+:\d{1,5}$")] = "127.0.0.1:29500"
+    """Address and port where several machines meet: those of the first one. With one machine nothing listens there."""
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.console import Console
 from holdfast.core.files import atomic_path
+from holdfast.core.shards import Range, run_shards
 from holdfast.dataset import similarity
 from holdfast.dataset.duplicates import (
     Subject,
@@ -17,7 +18,6 @@ from holdfast.dataset.duplicates import (
     subject_of,
     texts_of,
 )
-from holdfast.dataset.shards import Range, run_shards
 from holdfast.dataset.similarity import Pair, mix, shingle_texts, similar_pairs
 from holdfast.dataset.split import (
     COUPLES,

@@ -9,8 +9,8 @@ from msgspec import structs
 
 from holdfast.core.console import Console
 from holdfast.core.records import Example, Message, Split, decode_example, encode_example
+from holdfast.core.shards import Piece, Range, cut, load, read_lines, run_shards, shard_files
 from holdfast.dataset.audit import NOT_TRAINED, RowTokens, Tally, join, measure_row, tally
-from holdfast.dataset.shards import Piece, Range, cut, load, read_lines, run_shards, shard_files
 
 if TYPE_CHECKING:
     import numpy as np

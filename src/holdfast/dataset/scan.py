@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from holdfast.core.console import Console
 from holdfast.core.records import decode_example
-from holdfast.dataset.shards import Piece, Range, cut, read_lines, run_shards
+from holdfast.core.shards import Piece, Range, cut, read_lines, run_shards
 from holdfast.dataset.table import Collector, Reading, Stratum, Table, join_tables
 from holdfast.dataset.validate import SHOWN, Counted, Violation, validate_example
 

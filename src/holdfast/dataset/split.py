@@ -1,6 +1,5 @@
 """train, valid, test: whole groups, stratified by domain and label, the same whatever the order of the files."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -222,9 +221,3 @@ def prove_split(shingled: Shingled, splits: "SplitArray") -> dict[str, Pair | No
 def couple_name(a: int, b: int) -> str:
     """`train/test`, `train/valid` or `valid/test`."""
     return f"{SPLITS[a]}/{SPLITS[b]}"
-
-
-def count_by(splits: "SplitArray", names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """How often each name stands in each split. `names`: one a row."""
-    counts = [Counter(name for name, split in zip(names, splits, strict=True) if split == here) for here in range(3)]
-    return {SPLITS[here]: dict(sorted(counts[here].items())) for here in range(3)}

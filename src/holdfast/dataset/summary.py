@@ -144,7 +144,8 @@ def find_warnings(config: RunConfig, prepared: Prepared, lookup: Lookup, few: in
     tested = {s.domain for s, counts in strata_of(divided) if counts[SPLITS[TEST]]}
     untested = sorted({s.domain for s, counts in strata_of(divided) if counts[SPLITS[TRAIN]]} - tested)
     if untested and tested != {""}:
-        found.append(f"{len(untested)} domains have no test row: {', '.join(untested[:10])}")
+        names = ", ".join(name or "(no domain)" for name in untested[:10])
+        found.append(f"{len(untested)} domain{'s' if len(untested) > 1 else ''} without a test row: {names}")
     return found
 
 

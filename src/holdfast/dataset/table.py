@@ -75,11 +75,7 @@ class Collector:
     def add(self, example: Example, offset: int = 0, size: int = 0) -> None:
         """Note one row that lies at `offset`."""
         reading, tags = self.reading, example.tags
-        parts = [f"{m.role}\x1f{normalise(m.content)}" for m in example.messages[:-1]]
-        if example.rejected is not None:
-            # Pairs of answers to one prompt are duplicates only when both answers are the same.
-            parts += [normalise(example.answer), normalise(example.rejected)]
-        prompt = hashlib.blake2b("\x1e".join(parts).encode(), digest_size=16).digest()
+        prompt = prompt_digest(example)
         fact = tags.get(reading.fact) if reading.fact else None
         lead = 0 if reading.contract and reading.contract.instruction else number(lead_of(example.prompt_text)[0])
         domain = tags.get(reading.domain)
@@ -103,6 +99,15 @@ class Collector:
         import numpy as np
 
         return Table(np.array(self.rows, dtype=COLUMNS), self.strata, tuple(self.system_prompts))
+
+
+def prompt_digest(example: Example) -> bytes:
+    """16 bytes for what is asked: the same for prompts that differ in case, white space or Unicode form."""
+    parts = [f"{m.role}\x1f{normalise(m.content)}" for m in example.messages[:-1]]
+    if example.rejected is not None:
+        # Pairs of answers to one prompt are duplicates only when both answers are the same.
+        parts += [normalise(example.answer), normalise(example.rejected)]
+    return hashlib.blake2b("\x1e".join(parts).encode(), digest_size=16).digest()
 
 
 def number(text: str) -> int:

@@ -50,7 +50,7 @@ def write_splits(path: Path, divided: Divided, temperature: float, seed: int, wo
 
 def write_fitted(out: StageFolder, path: Path, split: Split, texts: "Iterator[NDArray[np.uint8] | None]") -> None:
     """The product `<split>.jsonl`: the file as it was written, with the shards that changed in their place."""
-    from holdfast.dataset.shards import cut
+    from holdfast.core.shards import cut
 
     with out.writing(f"{split}.jsonl") as temporary:
         first = list(islice(texts, 1))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from holdfast.core.errors import ContractError
 from holdfast.core.records import Example
 from holdfast.core.scorer_config import ScorerConfig
+from holdfast.evaluate.commands import changes_state
 from holdfast.evaluate.tasks import normalise, parse_object
 
 LONGEST = 20_000  # characters of an answer that a pattern of the user is tried on
@@ -21,6 +22,8 @@ NUMBER = re.compile(
 HEADING = re.compile(
     r"^\s{0,3}(?:#{1,6}\s+|\d+[.)]\s+)?(?:\*\*|__)?(?P<title>[^*_:#]+?)(?:\*\*|__)?:?(?:\*\*|__)?\s*#*$"
 )
+FENCE = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
+CODE = re.compile(r"`([^`\n]+)`")
 REFUSALS = (
     "i can't", "i cannot", "i can not", "i am not able to", "i'm not able to", "i am unable to", "i'm unable to",
     "i won't", "i will not", "i must decline", "i have to decline", "not something i can help with", "cannot help with",
@@ -109,6 +112,17 @@ def length(config: ScorerConfig, given: Given) -> int:
     return int(config.minimum <= count and (config.maximum is None or count <= config.maximum))
 
 
+def commands(config: ScorerConfig, given: Given) -> int:
+    """1 when none of the answer's commands changes anything, apart from those that `texts` allow, and there are enough.
+
+    Commands are what stands in backquotes or in code blocks; an answer, or field, without either is one command a line.
+    """
+    found = commands_of(given.output)
+    allowed = [text.split() for text in config.texts]
+    bad = [line for line in found if changes_state(line) and not any(line.split()[: len(a)] == a for a in allowed)]
+    return int(not bad and len(found) >= config.minimum)
+
+
 CHECKS: dict[str, Callable[[ScorerConfig, Given], int]] = {
     "json_schema": json_schema,
     "exact": exact,
@@ -118,12 +132,13 @@ CHECKS: dict[str, Callable[[ScorerConfig, Given], int]] = {
     "sections": sections,
     "refusal": refusal,
     "length": length,
+    "commands": commands,
 }
 
 
 def score_checks(scorers: Sequence[ScorerConfig], given: Given) -> dict[str, int]:
-    """Name of each scorer → 0 or 1."""
-    return {scorer.score: _score(scorer, given) for scorer in scorers}
+    """Name of each scorer → 0 or 1; judges are asked in judge.py."""
+    return {scorer.score: _score(scorer, given) for scorer in scorers if scorer.kind != "judge"}
 
 
 def check_references(
@@ -137,7 +152,9 @@ def check_references(
     for example in examples:
         given = Given(example.answer, example.answer, 0, example.tags, schema)
         for scorer in scorers:
-            if not (scorer.kind == "length" and scorer.unit == "tokens") and not _score(scorer, given):
+            if scorer.kind == "judge" or scorer.kind == "length" and scorer.unit == "tokens":
+                continue
+            if not _score(scorer, given):
                 problems.append(f"{example.source}: scorer {scorer.score} gives 0 to {example.answer[:60]!r}")
     if problems:
         left = f"\n  … and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
@@ -157,6 +174,21 @@ def last_number(text: str) -> Decimal | None:
     """The last number written in a text; `,` and thin spaces between groups of three digits are left out."""
     found = NUMBER.findall(text)
     return Decimal(re.sub("[,\u202f\u00a0]", "", found[-1]).replace("\u2212", "-")) if found else None
+
+
+def commands_of(text: str) -> list[str]:
+    """The commands of a text, without the prompt sign before them. In a code block `#` begins a comment, unless all of
+    its lines begin so: then it is the prompt of root."""
+    blocks = FENCE.findall(text)
+    inline = CODE.findall(FENCE.sub(" ", text))
+    if not blocks and not inline:
+        blocks = [text]
+    found = []
+    for block in blocks:
+        lines = [line.strip() for line in block.splitlines() if line.strip()]
+        plain = [line for line in lines if not line.startswith("#")] or [line.lstrip("# ") for line in lines]
+        found += [line.removeprefix("$ ").strip() for line in plain]
+    return [line for line in found + inline if line]
 
 
 def refuses(text: str, more: Sequence[str] = ()) -> bool:

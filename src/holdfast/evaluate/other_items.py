@@ -12,6 +12,7 @@ from holdfast.core.records import Example, jsonl_bytes
 from holdfast.core.rundir import utc_now
 from holdfast.evaluate.compare import compare_samples
 from holdfast.evaluate.lm_eval import sample_rows
+from holdfast.evaluate.room import check_room
 from holdfast.evaluate.runtimes import answer_with_server, answer_with_transformers
 from holdfast.evaluate.scorers import check_primary, score_sample, summarize
 from holdfast.evaluate.stage import quantization_of
@@ -39,6 +40,7 @@ def measure_other_items(
     check_items(task, items, metric)
     check_primary(task, items, metric)
     base = models.find_base_model(config.base_model)
+    check_room(base, items, config.evaluate.max_new_tokens)
     precision = quantization_of(config)
     before = answer_with_transformers(base, None, precision, items, config.evaluate, console)
     if gguf is None:

@@ -24,6 +24,7 @@ def rescore_rows(task: Task, items: Mapping[str, Example], rows: Sequence[Mappin
         raise IntegrityError(f"{len(missing)} answers are to items that are not in the test split: {missing[:3]}")
     return [
         score_sample(task, items[row["id"]], row["output"], bool(row["scores"]["stopped"]), row["tokens"])
+        | {key: row[key] for key in ("reference",) if key in row}
         for row in rows
     ]
 
@@ -42,7 +43,9 @@ def rescore_run(config: RunConfig, folders: Mapping[str, Path], task: Task) -> d
         rescore_rows(task, items, _rows(folders[name] / "samples.jsonl")) for name in ("baseline", "evaluate")
     )
     metric, alpha = config.decide.primary, config.decide.alpha
-    comparison = compare_samples(baseline, tuned, metric, alpha)
+    repeats = folders["prepare"] / "repeats.json"  # absent in older runs
+    known = json.loads(repeats.read_bytes()) if repeats.is_file() else {}
+    comparison = compare_samples(baseline, tuned, metric, alpha, known)
     found: dict[str, Any] = {
         "baseline/samples.jsonl": baseline, "evaluate/samples.jsonl": tuned,
         "baseline/results.json": _results(folders["baseline"], baseline),

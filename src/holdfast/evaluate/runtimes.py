@@ -1,6 +1,6 @@
 """Answer a list of examples with either runtime: transformers (as trained) or the llama.cpp server (as deployed)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +18,12 @@ def answer_with_transformers(
     examples: Sequence[Example],
     config: EvaluateConfig,
     console: Console,
+    then: Callable[[models.Model, models.Tokenizer], None] | None = None,
 ) -> list[Reply]:
-    """Greedy answers of a base model folder with an optional adapter, in order. Times are not measured (0)."""
+    """Greedy answers of a base model folder with an optional adapter, in order. Times are not measured (0).
+
+    `then` is given the model and its tokenizer before they go.
+    """
     tokenizer = models.load_tokenizer(folder)
     prompts = [models.encode_prompt(tokenizer, list(example.prompt)) for example in examples]
     model = models.load_model(folder, quantization=quantization, adapter=adapter)
@@ -28,6 +32,8 @@ def answer_with_transformers(
             model, tokenizer, prompts,
             max_new_tokens=config.max_new_tokens, batch_size=config.batch_size, on_batch=bar.advance,
         )  # fmt: skip
+    if then is not None:
+        then(model, tokenizer)
     return [
         Reply(answer.text, answer.tokens, answer.stopped, 0.0, len(prompt), 0.0, 0.0)
         for answer, prompt in zip(answers, prompts, strict=True)

@@ -4,6 +4,7 @@ A score is 0 or 1. To add one, write a function and give it a line in SCORERS. S
 asks for by `scorers:` are in checks.py.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist, fmean
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from holdfast.core.errors import ConfigError, ContractError
 from holdfast.core.records import Example
 from holdfast.evaluate.checks import Given, check_references, keeps_schema, score_checks
+from holdfast.evaluate.judge import check_judges, judge
 from holdfast.evaluate.knowledge_scorer import asked_of, problems_of
 from holdfast.evaluate.tasks import Task, bare_label, normalise, parse_object, reference_label
 
@@ -94,6 +96,7 @@ def check_primary(task: Task, examples: Sequence[Example], primary: str) -> None
             hint="name one of them, or add it to `scorers:` of the contract",
         )
     check_references(task.scorers, examples, task.answer_schema)
+    check_judges(task.scorers, examples)
 
 
 def score_sample(task: Task, example: Example, output: str, stopped: bool, tokens: int) -> dict[str, Any]:
@@ -106,13 +109,16 @@ def score_sample(task: Task, example: Example, output: str, stopped: bool, token
     problems = _problems(task, example, output)
     answer = Answer(task, example, output, stopped, fields, label, reference_label(task, example), problems)
     given = Given(output, example.answer, tokens, example.tags, task.answer_schema)
-    row = {
+    judged = {s.score: judge(s, example.prompt_text, example.answer, output) for s in task.scorers if s.kind == "judge"}
+    row: dict[str, Any] = {
         "id": example.id, "source": example.source, "tags": dict(example.tags), "prompt_text": example.prompt_text,
         "expected": example.answer, "output": output,
         "scores": {name: scorer(answer) for name, scorer in scorers_for(task).items()}
-        | score_checks(task.scorers, given),
+        | score_checks(task.scorers, given) | {name: found.passed for name, found in judged.items()},
         "label": answer.label, "expected_label": answer.expected_label, "tokens": tokens,
     }  # fmt: skip
+    if judged:
+        row["judge"] = {name: {"prompt": found.prompt, "answer": found.answer} for name, found in judged.items()}
     return row if problems is None else {**row, "problems": problems}
 
 
@@ -135,8 +141,21 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "confusion": _confusion(rows),
         "by_tag": _by_tag(rows),
         "mean_tokens": fmean(row["tokens"] for row in rows),
+        **describe_references(rows),
         **({"problems": dict(sorted(broken.items()))} if NEEDS_FACTS in counts else {}),
     }
+
+
+def describe_references(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """`references`: `tokens` of the reference answers, their mean `loss` in nats a token, its exponential
+    (`perplexity`), and the share at which the right token was the likeliest (`token_accuracy`). Empty without them."""
+    found = [row["reference"] for row in rows if "reference" in row]
+    tokens = sum(one["tokens"] for one in found)
+    if not tokens:
+        return {}
+    loss, right = math.fsum(one["nats"] for one in found) / tokens, sum(one["right"] for one in found)
+    perplexity = math.exp(min(loss, 700.0))
+    return {"references": {"tokens": tokens, "loss": loss, "perplexity": perplexity, "token_accuracy": right / tokens}}
 
 
 def wilson_interval(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

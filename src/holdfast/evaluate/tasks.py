@@ -15,6 +15,7 @@ from holdfast.core.records import Example
 from holdfast.core.scorer_config import ScorerConfig
 
 SHOWN_PROBLEMS = 20
+TELLING = 20  # characters from which a text is not in a prompt by chance
 
 
 class Task(BaseModel):
@@ -109,8 +110,8 @@ def reference_label(task: Task, example: Example) -> str | None:
 
 
 def check_items(task: Task, examples: Sequence[Example], primary: str = "") -> None:
-    """Check, before any model is loaded, that every item can be scored: some items, no duplicate, a label in each; to
-    decide by `knowledge`, a reference that is itself true to the knowledge base.
+    """Check, before any model is loaded, that every item can be scored: some items, no duplicate, a label in each, none
+    that the prompt of all items gives away; to decide by `knowledge`, a reference that is itself true.
 
     Raises ContractError with all problems.
     """
@@ -126,6 +127,7 @@ def check_items(task: Task, examples: Sequence[Example], primary: str = "") -> N
             reference_label(task, example)
         except ContractError as error:
             problems.append(error.message)
+        problems += given_away(task, example)
         if primary == "knowledge":
             problems += knowledge_defects(task, example)
     if problems:
@@ -135,6 +137,20 @@ def check_items(task: Task, examples: Sequence[Example], primary: str = "") -> N
             + "\n  ".join(problems[:SHOWN_PROBLEMS]) + left,
             hint="correct the rows, then repeat the command",
         )  # fmt: skip
+
+
+def given_away(task: Task, example: Example) -> list[str]:
+    """Why an item is no held-out one: its own text stands in the system prompt or in the instruction of the task, as
+    an example to follow perhaps. Both models could then copy the answer."""
+    asked = normalise(example.messages[-2].content) if len(example.messages) > 1 else ""
+    own = asked.replace(normalise(task.instruction), "").strip() if task.instruction else asked
+    shown = {"system prompt": " ".join(m.content for m in example.messages if m.role == "system"),
+             "instruction": task.instruction}  # fmt: skip
+    return [
+        f"{example.source}: the {place} holds this very item, so it is not held out"
+        for place, text in shown.items()
+        if len(own) >= TELLING and own in normalise(text)
+    ]
 
 
 def knowledge_defects(task: Task, example: Example) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from holdfast.core.config import load_config
 from holdfast.core.console import Console
 from holdfast.core.errors import UsageError
+from holdfast.core.files import require_folder
 from holdfast.operations.import_axolotl import import_axolotl
 from holdfast.operations.runs import run_and_report
 
@@ -36,6 +37,7 @@ def init(directory: Path, console: Console, axolotl: Path | None = None, copies:
         raise UsageError("--data goes with --axolotl FILE", hint="holdfast init --help")
     source = example_folder("triage")
     files = [path for path in sorted(source.iterdir()) if path.is_file()]
+    require_folder(directory)
     taken = [path.name for path in files if (directory / path.name).exists()]
     if taken:
         raise UsageError(f"{directory} already has {', '.join(taken)}; nothing was written", hint="use another folder")

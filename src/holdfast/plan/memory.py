@@ -13,6 +13,7 @@ from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import constant
 from holdfast.plan.fused_memory import Recompute, Widths, fused_activations, is_fused
 from holdfast.plan.recompute_choice import least_memory
+from holdfast.plan.several import add_processes
 from holdfast.plan.shape import Linear, ModelShape
 
 Place = Literal["gpu", "ram", "disk"]
@@ -35,12 +36,13 @@ class Demand:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Token counts that matter: the longest training row, all training tokens, the longest test prompt."""
+    """Counts that matter: the longest training row, all training tokens, the longest test prompt, test rows."""
 
     longest: int
     total: int | None
     rows: int | None
     longest_prompt: int
+    test_rows: int = 0
 
     @classmethod
     def of(cls, config: RunConfig, lengths: Mapping[str, Any] | None) -> "Lengths":
@@ -52,7 +54,8 @@ class Lengths:
             return cls(config.sequence_len, None, None, config.sequence_len)
         prompt = int(lengths.get("test_prompt_max") or config.sequence_len)
         longest = min(max(train["longest"], valid["longest"]), config.sequence_len)
-        return cls(longest, min(train["tokens"], train["rows"] * config.sequence_len), train["rows"], prompt)
+        total = min(train["tokens"], train["rows"] * config.sequence_len)
+        return cls(longest, total, train["rows"], prompt, int(lengths.get("test_rows") or 0))
 
     def shortened(self, sequence_len: int) -> "Lengths":
         """The same rows cut at `sequence_len`; totals stay, as an upper bound."""
@@ -90,7 +93,7 @@ def train_memory(
         chosen = policy or least_memory(config.train)
         quantized = config.train.quantization != "none"
         parts |= fused_activations(shape, config.train, tokens, adapter, chosen, quantized=quantized)
-        return _with_process(parts, on_gpu=True)
+        return _with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=True)
     small = shape.linear_weights <= constant("cpu_unpacked_weights")
     if not on_gpu and config.train.quantization != "none" and small:
         parts["unpacked weights"] = wide * shape.linear_weights
@@ -102,7 +105,17 @@ def train_memory(
     }
     if config.train.use_dora:
         parts["dora"] = dora_bytes(shape, config.train, tokens)
-    return _with_process(parts, on_gpu=on_gpu)
+    return _with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=on_gpu)
+
+
+def _of_one_process(parts: Components, shape: ModelShape, train: TrainConfig, wide: int) -> Components:
+    embedding = wide * (shape.embedding_weights + shape.small_weights)
+    frozen = weight_bytes(shape, train.adapter, wide) - embedding
+    largest = {linear.name: linear.size for linear in shape.linears}
+    whole = nf4_bytes(shape.largest_linear)  # as it is stored; 16-bit matrices of an MLP are whole together
+    if train.adapter != "qlora":
+        whole = wide * (largest["gate_proj"] + largest["up_proj"] + largest["down_proj"])
+    return add_processes(parts, shape, train, adapter_parameters(shape, train), frozen, whole)
 
 
 def offloaded(shape: ModelShape, config: RunConfig, tokens: int, policy: Recompute | None) -> Components:

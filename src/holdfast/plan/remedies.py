@@ -67,6 +67,10 @@ def _train_changes(config: RunConfig) -> Iterator[Change]:
         yield "train.use_dora=false", "train", {"use_dora": False}
     if not config.train.gradient_checkpointing:
         yield "train.gradient_checkpointing=true", "train", {"gradient_checkpointing": True}
+    if config.train.recompute != "auto":
+        yield "train.recompute=auto", "train", {"recompute": "auto"}
+    if config.train.activation_offloading is False:
+        yield "train.activation_offloading=auto", "train", {"activation_offloading": "auto"}
     if "8bit" not in config.train.optimizer:
         yield "train.optimizer=paged_adamw_8bit", "train", {"optimizer": "paged_adamw_8bit"}
     for shorter in (config.sequence_len // part for part in (2, 4, 8)):

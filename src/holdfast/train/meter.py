@@ -12,11 +12,17 @@ from holdfast.train.energy import Joules, open_energy_meter
 GIB = 2**30
 
 
-def card_uuid() -> str | None:
-    """The card that is trained on, as CUDA names it; None = the CPU."""
-    if not torch.cuda.is_available():
-        return None
-    return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+def card_uuids(count: int = 1) -> list[str]:
+    """The first `count` cards, as CUDA names them; none on the CPU."""
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [str(torch.cuda.get_device_properties(card).uuid) for card in range(min(count, there))]
+
+
+def open_energy_meters(count: int) -> Joules | None:
+    """The joules of the first `count` cards together; None where one of them cannot be read."""
+    found = [open_energy_meter(uuid) for uuid in card_uuids(count)]
+    meters = [meter for meter in found if meter is not None]
+    return (lambda: sum(meter() for meter in meters)) if meters and len(meters) == len(found) else None
 
 
 def memory_high_water() -> int:
@@ -30,12 +36,11 @@ class Meter(TrainerCallback):
     """Adds `tokens_per_second`, `memory_bytes` and (where it is counted) `energy_joules` to the trainer's log.
 
     Each figure is of the steps since the entry before; evaluations are left out of the speed, not of the energy. What
-    a killed run did after its last checkpoint is in no log, and so not in the sum. Of several processes each counts its
-    own card.
+    a killed run did after its last checkpoint is in no log, and so not in the sum. cards: how many train together.
     """
 
-    def __init__(self) -> None:
-        self.joules: Joules | None = open_energy_meter(card_uuid())
+    def __init__(self, cards: int = 1) -> None:
+        self.joules: Joules | None = open_energy_meters(cards)
         self.note = ""
         self.tokens = 0.0
         self.since = self.evaluating = self.used = 0.0

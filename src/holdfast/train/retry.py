@@ -17,10 +17,17 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def train_with_retry(
-    trainer: Any, folder: Path, checkpoint: Path | None, *, forget: Callable[[], None], report: Report
+    trainer: Any,
+    folder: Path,
+    checkpoint: Path | None,
+    *,
+    forget: Callable[[], None],
+    report: Report,
+    alone: bool = True,
 ) -> list[dict[str, Any]]:
     """Train to the end; returns what was changed on the way (also given to `report` at once).
 
+    alone: false = other processes wait in the middle of this step, so that all must begin again (processes.py does it).
     forget: drops what an aborted step left behind. Raises DoesNotFitError (exit 21) when one row at a time is too much.
     """
     changes: list[dict[str, Any]] = []
@@ -28,6 +35,8 @@ def train_with_retry(
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except torch.OutOfMemoryError as error:
+            if not alone:
+                raise
             what = str(error).splitlines()[0]
         else:
             return changes

@@ -4,6 +4,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,12 @@ from holdfast.train.guard import LossGuard  # noqa: E402
 from holdfast.train.loraplus import use_loraplus  # noqa: E402
 from holdfast.train.meter import Meter  # noqa: E402
 from holdfast.train.optimizer import NoWaiting  # noqa: E402
+from holdfast.train.processes import process_count  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
 from holdfast.train.retry import train_with_retry  # noqa: E402
 from holdfast.train.stop import StopRequest, stop_on_signal  # noqa: E402
 from holdfast.train.summary import summarize  # noqa: E402
+from holdfast.train.together import Agreement, Together, distributed_arguments, same_order  # noqa: E402
 
 LOGS = "logs"
 
@@ -54,11 +57,17 @@ class Job:
     gradient_accumulation_steps: int
     checkpoint: Path | None
     policy: Policy | None = None
+    eval_batch_size: int | None = None  # default: micro_batch_size
 
     @property
     def fast(self) -> bool:
         """Whether holdfast's own parts lie under the trainer."""
         return self.train.kernels.use != "never"
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds only a part of the frozen weights."""
+        return self.train.distributed == "fsdp" and process_count(self.train) > 1
 
 
 @dataclass(frozen=True)
@@ -95,26 +104,37 @@ def fine_tune(
     folder: Path,
     console: Console,
     journal: Callable[..., None] | None = None,
+    together: Together | None = None,
 ) -> Result:
     """Train an adapter; checkpoints and TensorBoard events go to `folder`, events worth keeping to `journal`.
+
+    together: this process is one of several, with its share of the batch in `job`; the first one alone writes.
 
     Raises StageError when the loss breaks, DoesNotFitError when memory ends even with one row at a time, Interrupted
     after a signal (a checkpoint was saved then).
     """
     job.train.refuse_without_validation(len(valid_rows))
     disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*(flash.attention|gradient_checkpointing).*", category=Warning)
+    warnings.filterwarnings(
+        "ignore", message=".*(flash.attention|gradient_checkpointing|broadcast_buffers).*", category=Warning
+    )
     started = time.monotonic()
     base = models.load_model(job.base, quantization=job.train.quantization)
     base.config.use_cache = False
-    with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) as writer:
+    main = together is None or together.main
+    with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) if main else nullcontext() as writer:
         trainer = build_trainer(job, base, tokenizer, train_rows, valid_rows, folder, writer)
+        order = None if together is None else same_order(trainer, job.seed)
+        stop = request if together is None else StopRequest()
         with console.progress("training", _total_steps(trainer)) as bar:
             guard = LossGuard(trainer, train_rows, folder)
-            meter = Meter()
+            meter = Meter(job.train.nproc)
             trainer.add_callback(meter)
             trainer.add_callback(StopOrKeep(job.train))
-            trainer.add_callback(Watch(bar, request, guard, meter, job.train))
+            if together is not None and order is not None:
+                trainer.add_callback(Agreement(together, request, stop, guard, order))
+            if main:
+                trainer.add_callback(Watch(bar, stop, guard, meter, job.train))
 
             def forget() -> None:
                 guard.forget()
@@ -132,11 +152,14 @@ def fine_tune(
             changes: list[dict[str, Any]] = []
             try:
                 if not take_finished(trainer, job.checkpoint, job.train.early_stopping_patience):
-                    changes = train_with_retry(trainer, folder, job.checkpoint, forget=forget, report=tell)
+                    changes = train_with_retry(
+                        trainer, folder, job.checkpoint, forget=forget, report=tell, alone=together is None
+                    )
                 guard.check()
             finally:  # a checkpoint that a full disk cut off would keep the disk full
-                newest_whole_checkpoint(folder)
-    _stop_if_asked(request, trainer, console)
+                if together is None:
+                    newest_whole_checkpoint(folder)
+    _stop_if_asked(stop, trainer, console)
     kept = keep_what_is_best(trainer, job.train, folder, console)
     summary = summarize(trainer, train_rows, time.monotonic() - started, resumed=job.checkpoint is not None)
     summary |= {"kept_step": kept, "out_of_memory": changes}
@@ -150,7 +173,7 @@ def build_trainer(
     train_rows: list[TrainingTokens],
     valid_rows: list[TrainingTokens],
     folder: Path,
-    writer: SummaryWriter,
+    writer: SummaryWriter | None,
 ) -> Any:
     """A TRL trainer over rows that we tokenised ourselves, so that what was audited is what is trained."""
     trainer: Any = SFTTrainer(
@@ -160,7 +183,7 @@ def build_trainer(
         eval_dataset=build_dataset(valid_rows) if valid_rows else None,
         processing_class=tokenizer,
         peft_config=build_adapter(job.train),
-        callbacks=[TensorBoardCallback(writer)],
+        callbacks=[TensorBoardCallback(writer)] if writer is not None else [],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.create_model_card = _write_no_card  # TRL's says "a fine-tuned version of None"; export writes ours
@@ -172,7 +195,9 @@ def build_trainer(
         use_loraplus(trainer, job.train.loraplus_lr_ratio)
     if job.fast:
         trainer.add_callback(NoWaiting())
-        trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy)
+        trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy, sharded=job.sharded)
+    if job.sharded:
+        fast_path.shard_weights(trainer.holdfast_path if job.fast else None, None)
     return trainer
 
 
@@ -206,7 +231,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
     return SFTConfig(
         output_dir=str(folder),
         per_device_train_batch_size=job.micro_batch_size,
-        per_device_eval_batch_size=job.micro_batch_size,
+        per_device_eval_batch_size=job.eval_batch_size or job.micro_batch_size,
         gradient_accumulation_steps=job.gradient_accumulation_steps,
         num_train_epochs=train.num_epochs,
         max_steps=train.max_steps,
@@ -231,6 +256,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         eval_strategy="steps" if evaluating else "no",
         eval_steps=train.eval_steps,
         report_to="none",
+        **distributed_arguments(),
         use_cpu=not cuda,
         bf16=cuda,
         dataloader_pin_memory=cuda,
@@ -245,7 +271,7 @@ def _total_steps(trainer: Any) -> int:
     arguments = trainer.args
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
-    batches = -(-len(trainer.train_dataset) // arguments.per_device_train_batch_size)
+    batches = -(-len(trainer.train_dataset) // (arguments.per_device_train_batch_size * arguments.world_size))
     steps = max(1, -(-batches // arguments.gradient_accumulation_steps))
     return int(-(-steps * arguments.num_train_epochs // 1))
 

@@ -156,3 +156,24 @@ def test_an_interruption_may_say_how_to_go_on_in_its_own_words(capsys: pytest.Ca
 
     assert guard(command) == 130
     assert capsys.readouterr().err == "holdfast: stopped; leave out --from\n"
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_memory_that_runs_out_in_any_stage_does_not_fit(
+    error: Exception, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guard(raising(error)) == 21
+    told = capsys.readouterr().err
+    assert "memory is not enough: " in told and "holdfast plan" in told and "more" not in told.splitlines()[0]
+    assert not [path for path in here.rglob("*") if path.is_file()], "no crash log: it is no bug"

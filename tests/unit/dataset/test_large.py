@@ -9,14 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from holdfast.core import shards
 from holdfast.core.console import Console
 from holdfast.core.errors import IntegrityError
 from holdfast.core.records import Example, Message, examples_bytes
-from holdfast.dataset import shards, similarity
+from holdfast.core.shards import Piece, cut, read_lines, run_shards
+from holdfast.dataset import similarity
 from holdfast.dataset.contract import DatasetContract
 from holdfast.dataset.divide import Divided, Options, Shards, divide
 from holdfast.dataset.scan import Scanned, scan
-from holdfast.dataset.shards import Piece, cut, read_lines, run_shards
 from holdfast.dataset.split import Sizes
 from holdfast.dataset.table import Reading, open_rows, table_of
 
