@@ -197,7 +197,7 @@ def test_the_log_says_speed_memory_and_energy_and_the_summary_its_cost(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = iter(range(1000, 10**6, 1800))
-    monkeypatch.setattr("holdfast.train.meter.open_energy_meter", lambda uuid: lambda: float(next(readings)))
+    monkeypatch.setattr("holdfast.train.meter.open_energy_meters", lambda cards: lambda: float(next(readings)))
     job = short_job(base, max_steps=4, logging_steps=2, eval_steps=2)
     whole = train_short(job, tmp_path / "whole", talks(models.load_tokenizer(base), "ab"))
     steps = [row for row in whole.log if "loss" in row]

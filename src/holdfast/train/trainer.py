@@ -160,7 +160,7 @@ def fine_tune(
                 if together is None:
                     newest_whole_checkpoint(folder)
     _stop_if_asked(stop, trainer, console)
-    kept = keep_what_is_best(trainer, job.train, folder, console)
+    kept = keep_what_is_best(trainer, job.train, folder, console) if main else trainer.state.global_step
     summary = summarize(trainer, train_rows, time.monotonic() - started, resumed=job.checkpoint is not None)
     summary |= {"kept_step": kept, "out_of_memory": changes}
     return Result(trainer.model, trainer.state.log_history, summary)
