@@ -112,6 +112,7 @@ def measure_product(folder: Path, data: Path, rows: int, *, near: bool, tokens: 
         "prepare_rows_per_second": round(rows / (counted - seconds["collect"])),
         "prepare_rows_per_cpu_second": round(rows / sum(cpu[phase] for phase in COUNTED)),
         "collect_rows_per_second": round(rows / seconds["collect"]),
+        "collect_rows_per_cpu_second": round(rows / (memory.cpu["collect"] - memory.cpu.get("start", 0.0))),
         "redact": redact,
         "seconds": {**seconds, "wall": round(time.monotonic() - started, 1)},
         "peak_rss_mib": {phase: round(size / 2**20) for phase, size in peak.items()},
@@ -152,10 +153,11 @@ def _phase(run: Path) -> str:
 
 
 class Memory:
-    """Samples the memory of a process and its children: the most in each phase, shared pages counted once."""
+    """Samples a process and its children: most memory in each phase (shared pages count once), processor seconds."""
 
     def __init__(self, pid: int, phase: Callable[[], str]) -> None:
         self.peak: dict[str, int] = {}
+        self.cpu: dict[str, float] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(pid, phase))
         self._thread.start()
@@ -165,9 +167,11 @@ class Memory:
             try:
                 tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
                 size = sum(process.memory_full_info().pss for process in tree)
+                cpu = sum(sum(process.cpu_times()[: 4 if process.pid == pid else 2]) for process in tree)
             except psutil.Error:
                 continue
             name = phase()
+            self.cpu[name] = cpu  # seconds since the start, of ended children too
             self.peak[name] = max(self.peak.get(name, 0), size)
 
     def stop(self) -> dict[str, int]:

@@ -20,6 +20,7 @@ from holdfast.core.knowledge import KNOWLEDGE_FILE
 from holdfast.core.records import SPLITS, Split, iter_examples
 from holdfast.core.shards import cut
 from holdfast.dataset.audit import Tally, check_rows, describe_lengths, join, refuse_long
+from holdfast.dataset.columns import any_value, in_order_of_id
 from holdfast.dataset.contract import DatasetContract, describe_task, read_contract
 from holdfast.dataset.divide import Divided, Options, Shards, Timed, divide
 from holdfast.dataset.duplicates import conflicts_of
@@ -56,7 +57,7 @@ def _run(context: StageContext) -> None:
     with timed("contract") as noted:
         scanned = scan(path, Reading(contract, fact, config.prepare.balance_by), work, context.console)
         noted["rows"] = len(scanned.table)
-    if fact not in (None, "fact") and not scanned.table.rows["fact"].any():
+    if fact not in (None, "fact") and not any_value(scanned.table.rows, "fact"):
         raise ContractError(
             f"prepare.split_by is {fact!r}, but none of {len(scanned.table)} rows has that tag",
             hint="correct the name, or leave split_by out",
@@ -142,9 +143,8 @@ def _write_documents(
     context: StageContext, contract: DatasetContract | None, prepared: Prepared, scanned: Scanned, rows: FileRows
 ) -> None:
     config, divided, fitted = context.config, prepared.divided, prepared.fitted
-    kept = divided.splits >= 0
     with context.out.writing("split.lock") as temporary:
-        write_lock(temporary, scanned.table.rows["id"][kept], divided.splits[kept])
+        write_lock(temporary, in_order_of_id(scanned.table.rows, divided.splits))
     context.out.write_json("task.json", describe_task(contract, config.name, scanned.table.system_prompts))
     facts = context.inputs["collect"] / KNOWLEDGE_FILE
     if facts.is_file():
