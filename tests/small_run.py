@@ -18,7 +18,7 @@ from warm import Finished, available, run_warm
 ROOT = Path(__file__).parents[1]
 TRIAGE = ROOT / "examples" / "triage"
 PEBBLE = ROOT / "src" / "holdfast" / "pebble"
-STEPS, SAVE_STEPS = 12, 3
+STEPS, SAVE_STEPS, EVAL_STEPS = 12, 3, 4
 INSTRUCTION = "Classify the support ticket priority and return strict JSON."
 CONFIG = f"""\
 name: small
@@ -41,7 +41,7 @@ train:
   gradient_checkpointing: false
   logging_steps: 1
   save_steps: {SAVE_STEPS}
-  eval_steps: 2
+  eval_steps: {EVAL_STEPS}
 evaluate: {{max_new_tokens: 16, batch_size: 8}}
 verify: {{n_ctx: 512, parity_rows: 20}}
 decide: {{primary: valid_json, minimum_gain: 0.1, maximum_deployed_loss: 1, maximum_forgetting: 1,
@@ -143,6 +143,11 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Rows as JSONL."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def short_training() -> list[str]:
+    """Options of a run whose training only has to happen: what it learns does not matter to the test."""
+    return ["--set", "train.max_steps=2", "--set", "train.eval_steps=1000", "--set", "train.save_steps=1000"]
 
 
 def copy_pebble(to: Path) -> Path:

@@ -6,8 +6,10 @@ of importing are paid once a session instead of once a command. Where a card is 
 python tests/warm.py SOCKET     is the server; it ends when its standard input does. `run_warm` is the client.
 """
 
+import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -18,9 +20,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 ROOT = Path(__file__).parents[1]
 # What a run loads at some point; the server only imports them and computes nothing, so that no thread is forked away.
@@ -136,8 +140,9 @@ def _handle(connection: socket.socket) -> Command:
     os._exit(0)
 
 
-def become(command: Command) -> None:
-    """Be what a fresh interpreter would be for this command."""
+def become(command: Command) -> NoReturn:
+    """Be what a fresh interpreter would be for this command. At its end only what a program asked for at exit is done:
+    to take all those modules down would touch, and so copy, every page of them."""
     request = command.request
     for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (command.out, 1), (command.err, 2)):
         os.dup2(source, target)
@@ -146,12 +151,33 @@ def become(command: Command) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if request["script"]:
-        sys.argv = [request["script"], *request["words"]]
-        runpy.run_path(request["script"], run_name="__main__")
-    else:
-        sys.argv = ["holdfast", *request["words"]]
-        runpy.run_module("holdfast", run_name="__main__", alter_sys=True)
+    try:
+        if request["script"]:
+            sys.argv = [request["script"], *request["words"]]
+            runpy.run_path(request["script"], run_name="__main__")
+        else:
+            sys.argv = ["holdfast", *request["words"]]
+            runpy.run_module("holdfast", run_name="__main__", alter_sys=True)
+    finally:
+        leave(sys.exc_info()[1])
+
+
+def leave(error: BaseException | None) -> NoReturn:
+    """End this process as the interpreter would for what left the program."""
+    code: Any = 0
+    if isinstance(error, SystemExit):
+        code = error.code
+    elif error is not None:
+        traceback.print_exception(error)
+        code = 1
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
 
 
 def main() -> None:
@@ -159,6 +185,8 @@ def main() -> None:
     importlib.import_module("holdfast.models").go_offline()
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
     command = wait_for_requests(sys.argv[1])
     if command is not None:
         become(command)

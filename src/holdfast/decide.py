@@ -2,10 +2,10 @@
 
 | verdict | exit | when (the first that holds; the difference is tuned - baseline of the primary score) |
 |---|---|---|
-| undecidable | 12 | fewer items than minimum_items, or so few that even winning all of them would give p ≥ alpha |
+| undecidable | 12 | fewer independent items than minimum_items, or so few that all of them won would give p ≥ alpha |
 | discard | 11 | significantly worse (p < alpha, losses > wins), or no better: interval ends below the gain or at 0 |
 | undecidable | 12 | cannot tell: the interval includes 0, or the exact test gives p ≥ alpha |
-| discard | 11 | no better than giving every item the commonest label (undecidable when that is close) |
+| discard | 11 | no better than giving every item the commonest label (undecidable when close, or with one label only) |
 | iterate | 10 | better, but a gate failed |
 | keep | 0 | better, and every gate passed |
 
@@ -18,8 +18,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from holdfast.constant_label import ONE_LABEL, Verdict, judge_constant, only_label
 from holdfast.core.config import DecideConfig, RunConfig
 from holdfast.core.context import StageContext
 from holdfast.core.documents import deployed_quantization
@@ -29,7 +30,6 @@ from holdfast.core.measures import answer_score
 from holdfast.gates import GateResult, advice, latency_gate, leak_gate, overfitted, redacted_gate, slice_gate
 from holdfast.next_change import FORGOTTEN, ROUNDING, Results, next_changes, percent
 
-Verdict = Literal["keep", "iterate", "discard", "undecidable"]
 EXIT_CODES: dict[Verdict, int] = {"keep": 0, "iterate": 10, "discard": 11, "undecidable": 12}
 SCORES = ("valid_json", "label_accuracy", "knowledge", "n")
 
@@ -73,7 +73,9 @@ def decide(
         reasons += [FORGOTTEN for gate in results if gate.name == "maximum_forgetting" and not gate.passed]
         reasons += advice(results)
     elif verdict == "undecidable":
-        reasons.append(_more_items(comparison))
+        reasons.append(
+            ONE_LABEL if only_label(tuned) and comparison["p_value"] < gates.alpha else _more_items(comparison)
+        )
     return Decision(verdict, EXIT_CODES[verdict], tuple(reasons), tuple(results))
 
 
@@ -169,7 +171,8 @@ def describe(
         "tuned": _scores(tuned, metric),
         "deployed": {rung["rung"]: _scores(rung, metric) for rung in rungs},
         "items": comparison["items"],
-        **{name: comparison[name] for name in ("p_value", "difference", "wins", "losses", "ties")},
+        "independent": independent(comparison),
+        **{name: comparison[name] for name in ("p_value", "difference", "wins", "losses", "ties", "sensitivity")},
     }
 
 
@@ -180,17 +183,18 @@ def _scores(result: Results, metric: str) -> dict[str, Any]:
 def _judge(
     comparison: Mapping[str, Any], gates: DecideConfig, results: Sequence[GateResult], tuned: Results
 ) -> tuple[Verdict, str]:
-    n, p_value, difference = comparison["items"], comparison["p_value"], comparison["difference"]
+    n, p_value, difference = independent(comparison), comparison["p_value"], comparison["difference"]
+    repeated = "" if n == comparison["items"] else f" (of {comparison['items']}; the others repeat them)"
     smallest = min(1.0, 2 * 0.5**n)
     low, high, gain = _points(difference["low"]), _points(difference["high"]), f"{100 * gates.minimum_gain:g}"
     if smallest >= gates.alpha:
         return "undecidable", (
-            f"{n} items are too few: even {n} wins and no loss would give p = {smallest:.2g}, "
+            f"{n} items{repeated} are too few: even {n} wins and no loss would give p = {smallest:.2g}, "
             f"and p must be below {gates.alpha:g}; at least {_fewest_items(gates.alpha)} items are needed."
         )
     if n < gates.minimum_items:
         return "undecidable", (
-            f"{n} test items are too few to rely on: at least {gates.minimum_items} are asked for "
+            f"{n} test items{repeated} are too few to rely on: at least {gates.minimum_items} are asked for "
             "(decide.minimum_items)."
         )
     if p_value < gates.alpha and comparison["losses"] > comparison["wins"]:
@@ -208,30 +212,16 @@ def _judge(
             f"It cannot be told: the interval excludes 0, but the exact test gives p = {p_value:.2g}, "
             f"and p must be below {gates.alpha:g}."
         )
-    if gates.primary == "label_accuracy" and (constant := _no_better_than_constant(tuned, gates)):
+    if gates.primary == "label_accuracy" and (constant := judge_constant(tuned, gates)):
         return constant
     if failed := sum(not gate.passed for gate in results):
         return "iterate", f"The tuned model is better, but {failed} of {len(results)} gates failed."
     return "keep", f"The tuned model is better and all {len(results)} gates passed."
 
 
-def _no_better_than_constant(tuned: Results, gates: DecideConfig) -> tuple[Verdict, str] | None:
-    """A model that learned only the form beats a baseline that has none; so it must also beat the commonest label."""
-    from scipy.stats import binom
-
-    totals = {label: sum(given.values()) for label, given in tuned["confusion"].items()}
-    if len(totals) < 2:
-        return None
-    label, n = max(totals, key=lambda name: totals[name]), sum(totals.values())
-    share, hits = totals[label] / n, sum(given.get(name, 0) for name, given in tuned["confusion"].items())
-    p_value = float(binom.sf(hits - 1, n, share))
-    if p_value < gates.alpha:
-        return None
-    close = hits / n > share + gates.minimum_gain
-    return "undecidable" if close else "discard", (
-        f"Form is learned, labels are not: {percent(hits / n)} right, and answering {label!r} every time would have "
-        f"{percent(share)} (p = {p_value:.2g}, limit {gates.alpha:g})."
-    )
+def independent(comparison: Mapping[str, Any]) -> int:
+    """How many items say something of their own: those that repeat each other are one."""
+    return int(comparison.get("independent", comparison["items"]))
 
 
 def _fewest_items(alpha: float) -> int:
@@ -240,8 +230,10 @@ def _fewest_items(alpha: float) -> int:
 
 def _describe_difference(baseline: Results, tuned: Results, comparison: Mapping[str, Any]) -> str:
     metric, difference = comparison["metric"], comparison["difference"]
+    items, own = comparison["items"], independent(comparison)
+    said = f"{items} items" if own == items else f"{items} items ({own} independent)"
     return (
-        f"{metric} went from {percent(baseline[metric])} to {percent(tuned[metric])} on {comparison['items']} items: "
+        f"{metric} went from {percent(baseline[metric])} to {percent(tuned[metric])} on {said}: "
         f"{_points(difference['estimate'])} points, {100 * difference['confidence']:g} % interval "
         f"{_points(difference['low'])} to {_points(difference['high'])} ({difference['method']}); "
         f"{comparison['wins']} won, {comparison['losses']} lost, {comparison['ties']} unchanged, "

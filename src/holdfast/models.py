@@ -3,7 +3,6 @@
 The heavy libraries are imported inside functions: they take seconds, and `holdfast --help` must not pay for them.
 """
 
-import json
 import logging
 import os
 import warnings
@@ -14,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from holdfast.core.digest import digest_file
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Message
+from holdfast.core.weight_files import require_whole_weights
 
 BUNDLED = {"pebble": Path(__file__).parent / "pebble"}
 # What makes a model what it is; a model card beside it may change freely.
@@ -99,23 +99,18 @@ def digest_base_model(folder: Path) -> dict[str, str]:
     return {path.name: digest_file(path) for path in files}
 
 
-def read_model_config(folder: Path) -> dict[str, Any]:
-    """The model's `config.json`. Raises ModelError when it cannot be read."""
-    try:
-        document = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from None
-    if not isinstance(document, dict):
-        raise ModelError(f"{folder / 'config.json'} is not a JSON object")
-    return document
-
-
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Load a fast tokenizer with a chat template (else ModelError) and a padding token that is not its end token."""
     go_offline()
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError) as error:  # not JSON, or JSON that is no tokenizer
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be read: {type(error).__name__}: {error}",
+            hint="copy tokenizer.json and tokenizer_config.json again, or fetch the whole model again: holdfast fetch",
+        ) from None
     if not tokenizer.chat_template:
         raise ModelError(
             f"the model in {folder} has no chat template, so a conversation cannot be rendered for it",
@@ -158,22 +153,36 @@ def encode_example(tokenizer: Tokenizer, messages: Sequence[Message]) -> Trainin
 
     Raises ModelError when the chat template rewrites earlier turns or hides the answer.
     """
+    return encode_examples(tokenizer, [messages])[0]
+
+
+def encode_examples(tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]]) -> list[TrainingTokens]:
+    """`encode_example` for several conversations at once, which is faster."""
+    import numpy as np
+
+    texts, spans = zip(*(_trained_text(tokenizer, messages) for messages in conversations), strict=True)
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+    found = []
+    for text, own, ids, places in zip(texts, spans, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        start, end = np.array(places, dtype=np.int64).reshape(-1, 2).T
+        trained = np.zeros(len(ids), dtype=bool)
+        for begin, last in own:
+            trained |= (start >= begin) & (end <= last) & (end > begin)
+        labels = np.where(trained, ids, NOT_TRAINED).tolist() if len(ids) else []
+        bos = _bos_to_add(tokenizer, text)
+        found.append(TrainingTokens(bos + list(ids), [NOT_TRAINED] * len(bos) + labels))
+    return found
+
+
+def _trained_text(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
+    """The rendered conversation, and where in it the answers with their end tokens are."""
     text = _render(tokenizer, messages, ask=False)
-    spans = []
-    for index, message in enumerate(messages):
-        if message.role == "assistant":
-            spans.append(_answer_span(tokenizer, messages, index, text))
+    spans = [_answer_span(tokenizer, messages, at, text) for at, m in enumerate(messages) if m.role == "assistant"]
+    places = [(begin, last) for begin, last, _ in spans]
     if spans and spans[-1][2]:  # the template ends a turn without a token of its own: the end token is appended
         text = text.rstrip() + str(tokenizer.eos_token)
-        spans[-1] = (spans[-1][0], len(text), False)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    bos = _bos_to_add(tokenizer, text)
-    ids = list(encoded["input_ids"])
-    labels = [
-        token if any(begin <= start and end <= last and end > begin for begin, last, _ in spans) else NOT_TRAINED
-        for token, (start, end) in zip(ids, encoded["offset_mapping"], strict=True)
-    ]
-    return TrainingTokens(bos + ids, [NOT_TRAINED] * len(bos) + labels)
+        places[-1] = (places[-1][0], len(text))
+    return text, places
 
 
 def _answer_span(tokenizer: Tokenizer, messages: Sequence[Message], index: int, text: str) -> tuple[int, int, bool]:
@@ -222,6 +231,7 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils.logging import disable_progress_bar
 
+    require_whole_weights(folder)
     disable_progress_bar()
     device = device_name()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32

@@ -5,8 +5,11 @@ import pytest
 from holdfast import models
 from holdfast.core.audit_config import AuditConfig
 from holdfast.core.canaries import draw_canaries
+from holdfast.core.errors import StageError
+from holdfast.core.records import Example, Message
 from holdfast.evaluate.leak_audit import attack, rank_of
-from holdfast.likelihood import answer_tokens, log_likelihoods
+from holdfast.evaluate.room import check_room
+from holdfast.likelihood import ReferenceScore, answer_tokens, log_likelihoods, score_references
 
 BASE = models.find_base_model("pebble")
 
@@ -36,3 +39,37 @@ def test_a_model_that_never_saw_the_canaries_ranks_them_anywhere_and_says_none()
     assert 1 < sum(ranks) / len(ranks) < 64
     assert len(set(ranks)) > 3
     assert all(found == () for found in attack(canaries, model, tokenizer, "", 8).values())
+
+
+def turns(question: str, answer: str) -> Example:
+    return Example(
+        messages=(Message(role="user", content=question), Message(role="assistant", content=answer)), source=question
+    )
+
+
+def test_references_are_scored_in_batches_as_one_by_one() -> None:
+    import torch
+
+    tokenizer, model = models.load_tokenizer(BASE), models.load_model(BASE, quantization="none")
+    examples = [turns("Nobody can print.", "low"), turns("q", "high, because all of it is down " * 3), turns("?", "x")]
+    for example, found in zip(examples, score_references(model, tokenizer, examples, 2), strict=True):
+        encoded = models.encode_example(tokenizer, example.messages)
+        with torch.inference_mode():
+            logs = model(input_ids=torch.tensor([encoded.input_ids])).logits[0].log_softmax(-1)
+        at = [n for n, label in enumerate(encoded.labels) if label != models.NOT_TRAINED]
+        assert found.tokens == len(at)
+        assert found.nats == pytest.approx(-sum(float(logs[n - 1, encoded.labels[n]]) for n in at), abs=1e-3)
+        assert found.right == sum(int(logs[n - 1].argmax()) == encoded.labels[n] for n in at)
+
+
+def test_a_reference_that_would_be_cut_off_is_refused_with_the_room_that_it_needs() -> None:
+    examples = [turns("Nobody can print.", "low"), turns("q", "high, because all of it is down")]
+    needed = max(one.tokens for one in lengths_of(examples))
+    check_room(BASE, examples, needed)
+    with pytest.raises(StageError, match=f"1 of 2 references .* the longest has {needed} tokens \\(q\\)"):
+        check_room(BASE, examples, needed - 1)
+
+
+def lengths_of(examples: list[Example]) -> list[ReferenceScore]:
+    model = models.load_model(BASE, quantization="none")
+    return score_references(model, models.load_tokenizer(BASE), examples, 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.train.checkpoints import MARK, is_whole
-from small_run import SAVE_STEPS, STEPS, SmallRun, holdfast, start, stop, wait_for
+from small_run import EVAL_STEPS, SAVE_STEPS, STEPS, SmallRun, holdfast, start, stop, wait_for
 
 FIRST, SECOND = f"checkpoint-{SAVE_STEPS}", f"checkpoint-{2 * SAVE_STEPS}"
 
@@ -109,4 +109,4 @@ def test_evaluating_in_between_does_not_change_training(small: SmallRun, tmp_pat
     assert done.code == 0, done.err
     assert run.adapter_digest() == small.adapter_digest()
     log = (small.folder / "05-train" / "trainer_log.jsonl").read_text()
-    assert log.count("eval_loss") == STEPS // 2
+    assert log.count("eval_loss") == STEPS // EVAL_STEPS

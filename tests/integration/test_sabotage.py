@@ -19,6 +19,7 @@ from small_run import (
     copy_pebble,
     holdfast,
     run_script,
+    short_training,
     ticket_rows,
     write_jsonl,
     write_small,
@@ -56,7 +57,8 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallRun, Finished]:
     run = write_small(folder, copy_pebble(folder / "base"))
     write_jsonl(folder / "test.jsonl", ticket_rows("test.jsonl", ITEMS // 4))
     text = run.config.read_text().replace("primary: valid_json", "primary: label_accuracy")
-    run.config.write_text(text.replace("minimum_items: 8", "minimum_items: 20"))
+    text = text.replace("minimum_items: 8", "minimum_items: 20").replace("batch_size: 8", "batch_size: 24")
+    run.config.write_text(text.replace("evaluate: {", "evaluate: {general_probe: false, "))
     return run, sabotage("labels_shuffled", *run.command())
 
 
@@ -72,7 +74,9 @@ def test_shuffled_labels_are_discarded(wide: tuple[SmallRun, Finished]) -> None:
 
 def test_better_form_with_worse_labels_is_not_kept(wide: tuple[SmallRun, Finished], tmp_path: Path) -> None:
     run = wide[0].copy(tmp_path)
-    done = sabotage("form_without_labels", *run.command("--from", "evaluate", "--set", "decide.primary=valid_json"))
+    one_file = ("--set", "verify.deploy=F16", "--set", "export.quantizations=[]", "--set", "export.merge_base=original")
+    by_form = ("--set", "decide.primary=valid_json")
+    done = sabotage("form_without_labels", *run.command("--from", "evaluate", *one_file, *by_form))
     assert_nothing_kept(run, done)
     decided = decision_of(run)
     assert decided is not None
@@ -99,6 +103,24 @@ def test_test_rows_in_training_are_refused_before_anything_is_trained(tmp_path: 
     assert_nothing_kept(run, done)
 
 
+def test_test_items_in_the_system_prompt_are_refused_before_any_model_is_asked(tmp_path: Path) -> None:
+    run = write_small(tmp_path)
+    shown = ticket_rows("test.jsonl", 2)[3]
+    prompt = f"You rate tickets. Example: {shown['input']} {shown['output']}"
+    done = holdfast(*run.command("--set", f"collect.system_prompt={json.dumps(prompt)}"))
+    assert done.code == 20, done.err
+    assert "test.jsonl:4: the system prompt holds this very item" in done.err
+    assert not (run.folder / "04-baseline" / "samples.jsonl").exists()
+
+
+def test_answers_without_room_are_refused_before_any_model_is_asked(tmp_path: Path) -> None:
+    run = write_small(tmp_path)
+    done = holdfast(*run.command("--set", "evaluate.max_new_tokens=4"))
+    assert done.code == 1, done.err
+    assert "8 of 8 references are longer than evaluate.max_new_tokens 4" in done.err
+    assert "next: --set evaluate.max_new_tokens=" in done.err
+
+
 def test_a_masked_end_token_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     run = write_small(tmp_path)
     done = sabotage("end_token_masked", *run.command())
@@ -115,7 +137,7 @@ def test_a_doubled_adapter_is_not_exported(copied: SmallRun) -> None:
 
 
 def test_an_adapter_that_does_nothing_is_not_kept(copied: SmallRun) -> None:
-    done = sabotage("adapter_zeroed", *copied.command("--from", "train"))
+    done = sabotage("adapter_zeroed", *copied.command("--from", "train", *short_training()))
     assert "merging changed none of the" in done.err
     assert_nothing_kept(copied, done)
 
@@ -138,7 +160,7 @@ def test_another_revision_of_the_base_model_is_noticed_in_the_middle_of_a_run(sm
     for name in ("06-evaluate", "07-export", "08-verify", "09-decide"):  # an older model of this run may be served
         shutil.rmtree(copy.folder / name)
     run = SmallRun(config, copy.folder, base)
-    done = sabotage("base_swapped", *run.command("--from", "train"))
+    done = sabotage("base_swapped", *run.command("--from", "train", *short_training()))
     assert done.code == 22, done.err
     assert "the base model changed while the run went on" in done.err
     assert_nothing_kept(run, done)

@@ -10,6 +10,7 @@ from holdfast.core.config import DecideConfig, RunConfig
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError
+from holdfast.core.manifest import Manifest, describe_products, write_manifest
 from holdfast.core.rundir import RunDir, StageFolder
 from holdfast.decide import EXIT_CODES, Decision, decide, run
 
@@ -22,7 +23,7 @@ def results(accuracy: float, valid: float = 1.0, **more: Any) -> dict[str, Any]:
 
 
 def rung(name: str, accuracy: float) -> dict[str, Any]:
-    return {"rung": name, "valid_json": 1.0, "label_accuracy": accuracy, "n": 120}
+    return {"rung": name, "file": f"m-{name}.gguf", "valid_json": 1.0, "label_accuracy": accuracy, "n": 120}
 
 
 def compared(estimate: float, low: float, high: float, p_value: float, **more: Any) -> dict[str, Any]:
@@ -219,8 +220,15 @@ def make_context(folder: Path, **sections: Any) -> StageContext:
         (folder / stage).mkdir()
         for name, document in files.items():
             (folder / stage / name).write_text(json.dumps(document))
+    (folder / "export").mkdir()
+    for name in ("F16", "Q4_K_M"):
+        (folder / "export" / f"m-{name}.gguf").write_text(name)
+    write_manifest(folder / "export", Manifest(
+        stage="export", stage_version=1, key="sha256:0", config={}, materials={}, environment={}, seed=1, started_at="",
+        products=describe_products(folder / "export"), finished_at="", seconds=0,
+    ))  # fmt: skip
     config = RunConfig.model_validate({"name": "triage", "collect": {"sources": [{"path": "a"}]}, **sections})
-    inputs = {stage: folder / stage for stage in documents}
+    inputs = {stage: folder / stage for stage in (*documents, "export")}
     return StageContext(config, StageFolder(folder / "out"), inputs, Console(quiet=True), RunDir(folder))
 
 
@@ -234,12 +242,39 @@ def test_stage_writes_the_decision_and_a_page(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "decision.md").read_text()
     assert page.startswith("# triage: keep\n")
     assert "| Q4_K_M, deployed | 100.0 % | 88.0 % | 120 |" in page
+    assert "120 independent items find a difference of 10.0 points or more with 80.0 % power" in page
+    assert "300 are needed: 180 more." in page
     assert "| low | 5 | 68 | 2 |" in page and "similarity across splits is 0.41" in page
 
 
 def test_stage_does_not_raise_for_a_bad_verdict(tmp_path: Path) -> None:
     run(make_context(tmp_path, decide={"minimum_score": 1.0}))
     assert json.loads((tmp_path / "out" / "decision.json").read_text())["exit_code"] == 10
+
+
+def test_a_file_that_changed_since_it_was_measured_is_not_decided_about(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    (tmp_path / "export" / "m-Q4_K_M.gguf").write_text("q4_k_m")
+    with pytest.raises(IntegrityError, match=r"m-Q4_K_M\.gguf is not the file that was measured"):
+        run(context)
+    assert not (tmp_path / "out" / "decision.json").exists()
+
+
+def test_items_that_repeat_each_other_are_too_few_however_many_they_are() -> None:
+    decision = verdict_of(BETTER | {"independent": 12})
+    assert decision.verdict == "undecidable"
+    assert any("12 test items (of 120; the others repeat them) are too few" in r for r in decision.reasons)
+    assert "on 120 items (12 independent)" in decision.reasons[0]
+
+
+def test_test_items_of_one_label_only_decide_nothing() -> None:
+    one = results(1.0, confusion={"high": {"high": 120}})
+    decision = decide(results(0.5), one, rung("F16", 1.0), BETTER, DecideConfig(), parity=PARITY)
+    assert decision.verdict == "undecidable"
+    assert any("All 120 test items have the label 'high'" in r for r in decision.reasons)
+    assert "test items of the other labels" in decision.reasons[-1]
+    by_form = DecideConfig(primary="valid_json")
+    assert decide(results(0.5), one, rung("F16", 1.0), BETTER, by_form, parity=PARITY).verdict == "keep"
 
 
 def test_missing_rung_and_missing_file_are_integrity_errors(tmp_path: Path) -> None:

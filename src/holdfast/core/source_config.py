@@ -8,9 +8,6 @@ from holdfast.core.knowledge_config import KnowledgeSource, PrologSource
 from holdfast.core.section import Section
 from holdfast.core.template import check_names
 
-RowFormat = Literal[
-    "messages", "sharegpt", "instruction", "prompt_completion", "preference", "tickets", "telemetry"
-]  # fmt: skip
 Format = Literal[
     "messages", "sharegpt", "instruction", "prompt_completion", "preference", "tickets", "telemetry",
     "prometheus_rules", "runbooks", "knowledge", "prolog",

@@ -177,14 +177,18 @@ def last_number(text: str) -> Decimal | None:
 
 
 def commands_of(text: str) -> list[str]:
-    """The commands of a text, without the prompt sign before them and comments."""
+    """The commands of a text, without the prompt sign before them. In a code block `#` begins a comment, unless all of
+    its lines begin so: then it is the prompt of root."""
     blocks = FENCE.findall(text)
     inline = CODE.findall(FENCE.sub(" ", text))
-    lines = [line for block in blocks for line in block.splitlines()] + inline
     if not blocks and not inline:
-        lines = text.splitlines()
-    plain = (re.sub(r"^\s*[$#]\s+", "", line).strip() for line in lines)
-    return [line for line in plain if line and not line.startswith("#")]
+        blocks = [text]
+    found = []
+    for block in blocks:
+        lines = [line.strip() for line in block.splitlines() if line.strip()]
+        plain = [line for line in lines if not line.startswith("#")] or [line.lstrip("# ") for line in lines]
+        found += [line.removeprefix("$ ").strip() for line in plain]
+    return [line for line in found + inline if line]
 
 
 def refuses(text: str, more: Sequence[str] = ()) -> bool:

@@ -4,6 +4,7 @@ Both models answer the same items, so every test is on pairs: the exact McNemar 
 items where exactly one model is right; McNemar 1947) and a BCa bootstrap interval of the mean difference (Efron 1987).
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -58,7 +59,8 @@ class BothValid:
 @dataclass(frozen=True)
 class Comparison:
     """Baseline against tuned for one score. `smallest_p_value` is what all items won would give; `both_valid` is None
-    where no row has a `valid_json` score."""
+    where no row has a `valid_json` score. `independent` counts items that repeat each other as one; where that is fewer
+    than `items`, test, interval and sizes are those of the independent items, each with the mean of its repeats."""
 
     metric: str
     items: int
@@ -71,26 +73,35 @@ class Comparison:
     difference: Difference
     sensitivity: Sensitivity
     both_valid: BothValid | None
+    independent: int
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
 
 
-def compare_samples(baseline: Sequence[Row], tuned: Sequence[Row], metric: str, alpha: float) -> Comparison:
+def compare_samples(
+    baseline: Sequence[Row], tuned: Sequence[Row], metric: str, alpha: float, repeats: Mapping[str, str] | None = None
+) -> Comparison:
     """Compare rows of two samples.jsonl files on one 0/1 score, paired by id; intervals have confidence 1 - alpha.
 
+    repeats: id → id of the item that it repeats (repeats.json of `prepare`).
     Raises ContractError for no items or an id that occurs twice, IntegrityError when the items are not the same.
     """
     pairs = pair_samples(baseline, tuned)
     differences = [after["scores"][metric] - before["scores"][metric] for before, after in pairs]
     wins, losses = differences.count(1), differences.count(-1)
     n = len(pairs)
+    families: dict[str, list[int]] = {}
+    for (_, row), difference in zip(pairs, differences, strict=True):
+        families.setdefault((repeats or {}).get(row["id"], row["id"]), []).append(difference)
+    means = [sum(family) / len(family) for family in families.values()] if len(families) < n else differences
+    won, lost = sum(mean > 0 for mean in means), sum(mean < 0 for mean in means)
     return Comparison(
         metric=metric, items=n, wins=wins, losses=losses, ties=n - wins - losses,
-        p_value=mcnemar_p_value(wins, losses), smallest_p_value=mcnemar_p_value(n, 0), alpha=alpha,
-        difference=bootstrap_difference(differences, 1 - alpha), sensitivity=sensitivity(n, wins, losses, alpha),
-        both_valid=_both_valid(pairs, metric),
+        p_value=mcnemar_p_value(won, lost), smallest_p_value=mcnemar_p_value(len(means), 0), alpha=alpha,
+        difference=bootstrap_difference(means, 1 - alpha), sensitivity=sensitivity(len(means), won, lost, alpha),
+        both_valid=_both_valid(pairs, metric), independent=len(means),
     )  # fmt: skip
 
 
@@ -139,6 +150,7 @@ def pair_samples(baseline: Sequence[Row], tuned: Sequence[Row]) -> list[tuple[Ro
     return [(before[key], row) for key, row in after.items()]
 
 
+@functools.lru_cache(4096)
 def mcnemar_p_value(wins: int, losses: int) -> float:
     """Exact two-sided McNemar p-value; 1.0 when no item differs."""
     from scipy.stats import binomtest
@@ -146,7 +158,7 @@ def mcnemar_p_value(wins: int, losses: int) -> float:
     return float(binomtest(wins, wins + losses, 0.5).pvalue) if wins + losses else 1.0
 
 
-def bootstrap_difference(differences: Sequence[int], confidence: float) -> Difference:
+def bootstrap_difference(differences: Sequence[float], confidence: float) -> Difference:
     """Mean paired difference with its bootstrap interval.
 
     BCa; the percentile interval where BCa does not exist (all differences equal); -1 … 1 for a single item.
@@ -156,11 +168,13 @@ def bootstrap_difference(differences: Sequence[int], confidence: float) -> Diffe
     estimate = sum(differences) / len(differences)
     if len(differences) < 2:
         return Difference(estimate, -1.0, 1.0, confidence, "none")
+    whole = all(isinstance(value, int) for value in differences)
+    values = np.asarray(differences, dtype=np.int8 if whole else np.float64)
     if len(set(differences)) > 1:
-        low, high = _bootstrap(np.asarray(differences, dtype=np.int8), confidence, "BCa")
+        low, high = _bootstrap(values, confidence, "BCa")
         if math.isfinite(low) and math.isfinite(high):
             return Difference(estimate, low, high, confidence, "BCa bootstrap")
-    low, high = _bootstrap(np.asarray(differences, dtype=np.int8), confidence, "percentile")
+    low, high = _bootstrap(values, confidence, "percentile")
     return Difference(estimate, low, high, confidence, "percentile bootstrap")
 
 

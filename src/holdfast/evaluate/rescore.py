@@ -43,7 +43,9 @@ def rescore_run(config: RunConfig, folders: Mapping[str, Path], task: Task) -> d
         rescore_rows(task, items, _rows(folders[name] / "samples.jsonl")) for name in ("baseline", "evaluate")
     )
     metric, alpha = config.decide.primary, config.decide.alpha
-    comparison = compare_samples(baseline, tuned, metric, alpha)
+    repeats = folders["prepare"] / "repeats.json"  # absent in older runs
+    known = json.loads(repeats.read_bytes()) if repeats.is_file() else {}
+    comparison = compare_samples(baseline, tuned, metric, alpha, known)
     found: dict[str, Any] = {
         "baseline/samples.jsonl": baseline, "evaluate/samples.jsonl": tuned,
         "baseline/results.json": _results(folders["baseline"], baseline),

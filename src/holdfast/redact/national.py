@@ -50,7 +50,7 @@ _NAMED = (
 def _kind(
     country: str, pattern: str, check: Callable[[str], bool], words: tuple[str, ...] = (), shapes: tuple[str, ...] = ()
 ) -> Kind:
-    bounded = rf"(?<![A-Za-z0-9.])(?<![A-Za-z0-9]-){pattern}(?![A-Za-z0-9]|[.-][0-9])"
+    bounded = rf"(?<![A-Za-z0-9.])(?<![A-Za-z0-9]-)(?:{pattern})(?![A-Za-z0-9]|[.-][0-9])"
     return Kind(country, re.compile(bounded, re.IGNORECASE), check, shapes, words)
 
 
@@ -134,7 +134,26 @@ KINDS = (
     _kind("DE", r"\d\d ?[0-3]\d[01]\d\d\d ?[A-Z] ?\d{3}", identity.varied, shapes=("00000000A000", "00 000000 A 000")),
     _kind("DE", r"\d{2,3}/\d{3,4}/\d{4,5}", identity.varied, ("steuer", "tax")),
     _kind("DE", r"[CFGHJKLMNPRTVWXYZ0-9]{9}\d?", lambda d: any(c.isdigit() for c in d), ("ausweis",)),
-    _kind("CA", r"\d{3}[ -]\d{3}[ -]\d{3}", luhn, (" sin", "sin:", "social", "insurance", *_SSN_WORD, *_TAX, *_ID)),
+    _kind(
+        "CA",
+        r"\d{3}[ -]\d{3}[ -]\d{3}",
+        luhn,
+        (
+            " sin ",
+            " sin-",
+            " sin=",
+            " sin#",
+            " sin/",
+            " sin(",
+            " sin\n",
+            "sin:",
+            "social",
+            "insurance",
+            *_SSN_WORD,
+            *_TAX,
+            *_ID,
+        ),
+    ),
     _kind("CA", r"\d{9}", luhn, ("sin ", "sin:", "insurance", *_SSN_WORD)),
     _kind("AU", r"\d{3}[ -]?\d{3}[ -]?\d{2,3}", identity.tfn, ("tfn", *_SSN_WORD, *_TAX)),
     _kind("AU", r"\d\d ?\d{3} ?\d{3} ?\d{3}", identity.abn, ("abn", "business")),
@@ -234,7 +253,11 @@ _ANY_WORD = one_of(_ALL_WORDS)
 _BY_WORD = {
     word: tuple(kind for kind in BY_WORD if any(own.startswith(word) for own in kind.words)) for word in _ALL_WORDS
 }
-_GROUPS = re.compile(r"(?<![\d.:])\d[\d .\-/]{4,}")
+# Where a number of KINDS may begin: a letter or digit at a border, with a digit soon after.
+_STARTS = re.compile(r"(?<![A-Za-z0-9.])(?<![A-Za-z0-9]-)[A-Za-z0-9](?:(?<=\d)|(?=.{0,12}\d))", re.DOTALL)
+REACH = 48  # characters before a number in which a word counts
+LONGEST_WORD = max(map(len, _ALL_WORDS))
+_GROUPS = re.compile(r"\d(?<![\d.:]\d)[\d .\-/]{4,}")
 LETTERED = re.compile(r"(?<![\w-])[A-Za-z]{1,3}[ -]?\d\d[ -]?\d\d[ -]?\d\d")  # AB123456: passports, licences
 _OUTLINE = {
     code: "0" if chr(code).isdigit() else "A" if chr(code).isalpha() else " "
@@ -265,19 +288,38 @@ def find_by_shape(text: str, lower: str, shape: str, parts: list[str]) -> Iterat
 
 def find_by_word(text: str, lower: str) -> Iterator[Span]:
     """Numbers with a weak checksum or none, behind a word that names them."""
-    before = "".join(f" {lower[max(0, match.start() - 48) : match.start()]}" for match in _GROUPS.finditer(text))
-    words = set(_ANY_WORD.findall(before))
+    before: list[str] = []
+    done = 0
+    for match in _GROUPS.finditer(text):
+        start = match.start()
+        before += (" ", lower[max(done, start - REACH) : start])
+        done = max(0, start - LONGEST_WORD)
+    words = set(_ANY_WORD.findall("".join(before)))
+    if not words:
+        return
+    starts = [match.start() for match in _STARTS.finditer(text)]
     for kind in dict.fromkeys(kind for word in words for kind in _BY_WORD[word]):
-        yield from _matches(kind, text, lower)
+        end = 0
+        for start in starts:
+            if start < end:
+                continue
+            found = kind.pattern.match(text, start)
+            if found is not None:
+                end = found.end()
+                yield from _judge(kind, found, lower)
 
 
 def _matches(kind: Kind, text: str, lower: str) -> Iterator[Span]:
     for match in kind.pattern.finditer(text):
-        start = match.start()
-        if kind.words:
-            before = f" {lower[max(0, start - 48) : start]}"
-            if not any(word in before for word in kind.words):
-                continue
-        plain = match.group() if kind.country == "FI" else "".join(c for c in match.group() if c.isalnum())
-        if plain.isascii() and kind.check(plain):
-            yield Span(start, match.end(), "NATIONAL_ID", RANKS["NATIONAL_ID"])
+        yield from _judge(kind, match, lower)
+
+
+def _judge(kind: Kind, match: re.Match[str], lower: str) -> Iterator[Span]:
+    start = match.start()
+    if kind.words:
+        before = f" {lower[max(0, start - REACH) : start]}"
+        if not any(word in before for word in kind.words):
+            return
+    plain = match.group() if kind.country == "FI" else "".join(c for c in match.group() if c.isalnum())
+    if plain.isascii() and kind.check(plain):
+        yield Span(start, match.end(), "NATIONAL_ID", RANKS["NATIONAL_ID"])

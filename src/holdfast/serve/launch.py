@@ -76,6 +76,8 @@ def serve(
 
 def ask(run_dir: Path, text: str, *, quant: str | None, console: Console) -> Reply:
     """One question to a run's model, asked exactly as in training. Raises what `serve` raises."""
+    if not text.strip():
+        raise UsageError("there is no question", hint=f'holdfast ask {run_dir} "…"')
     run = RunDir(run_dir)
     config = run.read_config()
     require_keep(run, run_dir)

@@ -95,6 +95,12 @@ class FirstDefects:
         if len(self.kept) < KEPT:
             self.kept.append(defect)
 
+    def add_counted(self, defects: Sequence[Defect], found: int, broken: int) -> None:
+        """Add the first defects of a part that has more of them."""
+        self.kept += defects[: KEPT - len(self.kept)]
+        self.found += found
+        self.broken += broken
+
 
 def describe_files(report: SourceReport, split: str = "") -> list[str]:
     """One line a file (ten at most) with what was detected and why, and what else the user should know."""

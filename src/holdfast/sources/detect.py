@@ -109,6 +109,13 @@ class Detector:
         self._first = 0
         self._same: set[tuple[str, ...]] = set()
 
+    @classmethod
+    def after(cls, name: str, form: str, first: int) -> "Detector":
+        """One that goes on where the row at line `first` has told the format."""
+        detector = cls(name)
+        detector.format, detector._first = form, first
+        return detector
+
     def check(self, line: int, row: dict[str, Any]) -> None:
         """Raises ContractError when the row's format is unknown, ambiguous or not that of the rows before."""
         keys = tuple(row)

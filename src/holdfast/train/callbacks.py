@@ -65,7 +65,7 @@ class Watch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """A step of many micro-batches may take minutes: leave it, and save the state after the one before."""
-        if not self.request.requested:
+        if not self.request.requested or args.world_size > 1:  # several processes stop after the same whole step
             return
         control.should_training_stop = True
         if self.random is not None and not is_whole(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"):
@@ -73,7 +73,7 @@ class Watch(TrainerCallback):
             control.should_save = True
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.request.requested:
+        if self.request.requested and args.world_size == 1:
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -36,7 +36,7 @@ class Meter(TrainerCallback):
     """Adds `tokens_per_second`, `memory_bytes` and (where it is counted) `energy_joules` to the trainer's log.
 
     Each figure is of the steps since the entry before; evaluations are left out of the speed, not of the energy. What
-    a killed run did after its last checkpoint is in no log, and so not in the sum.
+    a killed run did after its last checkpoint is in no log, and so not in the sum. cards: how many train together.
     """
 
     def __init__(self, cards: int = 1) -> None:

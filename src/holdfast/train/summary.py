@@ -40,7 +40,7 @@ def summarize_log(log: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     speeds = [row["tokens_per_second"] for row in log if "tokens_per_second" in row]
     used = [row["energy_joules"] for row in log if "energy_joules" in row]
     return {
-        "tokens_per_second": median(speeds) if speeds else None,
+        "tokens_per_second": round(median(speeds), 1) if speeds else None,
         "energy_joules": round(sum(used), 3) if used else None,
         "energy_kwh": round(kilowatt_hours(sum(used)), 6) if used else None,
     }

@@ -28,7 +28,7 @@ from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from holdfast.train import fast_path  # noqa: E402
-from holdfast.train.best import StopOrKeep, keep_what_is_best, refuse_without_rows, take_finished  # noqa: E402
+from holdfast.train.best import StopOrKeep, keep_what_is_best, take_finished  # noqa: E402
 from holdfast.train.callbacks import Watch  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
@@ -113,7 +113,7 @@ def fine_tune(
     Raises StageError when the loss breaks, DoesNotFitError when memory ends even with one row at a time, Interrupted
     after a signal (a checkpoint was saved then).
     """
-    refuse_without_rows(job.train, len(valid_rows))
+    job.train.refuse_without_validation(len(valid_rows))
     disable_progress_bar()
     warnings.filterwarnings(
         "ignore", message=".*(flash.attention|gradient_checkpointing|broadcast_buffers).*", category=Warning
@@ -160,7 +160,7 @@ def fine_tune(
                 if together is None:
                     newest_whole_checkpoint(folder)
     _stop_if_asked(stop, trainer, console)
-    kept = keep_what_is_best(trainer, job.train, folder, console)
+    kept = keep_what_is_best(trainer, job.train, folder, console) if main else trainer.state.global_step
     summary = summarize(trainer, train_rows, time.monotonic() - started, resumed=job.checkpoint is not None)
     summary |= {"kept_step": kept, "out_of_memory": changes}
     return Result(trainer.model, trainer.state.log_history, summary)

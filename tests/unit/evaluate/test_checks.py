@@ -131,6 +131,19 @@ def test_length_counts_words_lines_characters_or_tokens() -> None:
     assert score("x", kind="length", unit="tokens", maximum=5, tokens=6) == 0
 
 
+def test_commands_may_only_look_unless_they_are_allowed() -> None:
+    shown = "Look first:\n\n```sh\n# state\n$ systemctl status nginx\n```\nthen `qm list`."
+    assert score(shown, kind="commands", minimum=2) == 1
+    assert score(shown, kind="commands", minimum=3) == 0
+    restart = shown.replace("status", "restart")
+    assert score(restart, kind="commands") == 0
+    assert score(restart, kind="commands", texts=("systemctl restart",)) == 1
+    assert score(restart, kind="commands", texts=("systemctl reload",)) == 0
+    assert score("kubectl delete pod web-0", kind="commands") == 0
+    assert score("```\n# rm -rf /srv\n```", kind="commands") == 0, "all lines begin so: the prompt of root"
+    assert score('{"command": "kubectl get pods -A"}', kind="commands", field="command", minimum=1) == 1
+
+
 def test_a_field_narrows_any_check_to_a_part_of_a_json_answer() -> None:
     answer = '{"command": {"text": "zpool status"}, "count": 3}'
     assert score(answer, kind="regex", pattern="^zpool", field="command.text") == 1
@@ -139,7 +152,7 @@ def test_a_field_narrows_any_check_to_a_part_of_a_json_answer() -> None:
 
 
 def test_every_kind_has_a_function_and_a_list_of_keys() -> None:
-    assert CHECKS.keys() == ALLOWED.keys()
+    assert {*CHECKS, "judge"} == ALLOWED.keys()
 
 
 @pytest.mark.parametrize(
@@ -149,6 +162,10 @@ def test_every_kind_has_a_function_and_a_list_of_keys() -> None:
         ({"kind": "regex", "pattern": "("}, "no regular expression"), ({"kind": "exact", "name": "n"}, "is taken"),
         ({"kind": "length", "minimum": 5, "maximum": 4}, "below minimum"), ({"kind": "sections"}, "needs the key"),
         ({"kind": "number", "tolerence": 1}, "tolerence"),
+        ({"kind": "judge", "url": "http://127.0.0.1:1/v1"}, "needs the key question"),
+        ({"kind": "judge", "url": "https://api.example.org/v1", "question": "?"}, "a judge must run on this machine"),
+        ({"kind": "judge", "url": "http://127.0.0.1@example.org", "question": "?"}, "url names example.org"),
+        ({"kind": "judge", "url": "127.0.0.1:8080", "question": "?"}, "is no address"),
     ],
 )  # fmt: skip
 def test_a_scorer_with_wrong_keys_is_refused_in_words(keys: dict[str, Any], message: str) -> None:

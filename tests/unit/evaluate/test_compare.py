@@ -26,6 +26,24 @@ def test_wins_losses_and_ties_are_counted_on_pairs_whatever_the_order() -> None:
     assert comparison.smallest_p_value == pytest.approx(2 / 2**5)
 
 
+def test_items_that_repeat_each_other_count_as_one() -> None:
+    before, after = rows([0] * 30 + [1, 1]), rows([1] * 30 + [0, 1])
+    repeats = {f"i{n}": "i0" for n in range(1, 28)}
+    alone, grouped = (compare_samples(before, after, "label_accuracy", 0.05, of) for of in (None, repeats))
+    assert (grouped.items, grouped.wins, grouped.losses, grouped.independent) == (32, 30, 1, 5)
+    assert grouped.p_value == mcnemar_p_value(3, 1) > 0.05 > alone.p_value
+    assert grouped.difference.estimate == pytest.approx((1 + 1 + 1 - 1 + 0) / 5)
+    assert grouped.difference.low < 0 < alone.difference.low
+    assert alone.independent == 32
+
+
+def test_a_family_of_repeats_with_wins_and_losses_weighs_their_mean() -> None:
+    before, after = rows([0, 0, 1, 0]), rows([1, 1, 0, 1])
+    comparison = compare_samples(before, after, "label_accuracy", 0.05, {"i1": "i0", "i2": "i0"})
+    assert comparison.difference.estimate == pytest.approx((1 / 3 + 1) / 2)
+    assert comparison.smallest_p_value == mcnemar_p_value(2, 0)
+
+
 def test_items_are_listed_with_wins_first() -> None:
     listed = list_items(rows([0, 1, 1]), rows([0, 0, 1]), "label_accuracy")
     assert [row["outcome"] for row in listed] == ["loss", "tie", "tie"]

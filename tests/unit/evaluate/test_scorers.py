@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.errors import ContractError
 from holdfast.core.records import Example, Message, jsonl_bytes
-from holdfast.evaluate.scorers import SCORERS, score_sample, summarize, wilson_interval
+from holdfast.evaluate.scorers import SCORERS, describe_references, score_sample, summarize, wilson_interval
 from holdfast.evaluate.tasks import Task
 
 TASK = Task(task="t", label_field="priority", labels=("high", "low"), required_fields=("priority", "reason"))
@@ -128,3 +129,12 @@ def test_wilson_interval_holds_the_share_and_stays_within_0_and_1(case: tuple[in
     low, high = wilson_interval(hits, n)
     assert 0 <= low <= hits / n <= high <= 1
     assert wilson_interval(n - hits, n) == pytest.approx((1 - high, 1 - low))
+
+
+def test_references_are_summed_over_tokens_and_left_out_where_there_are_none() -> None:
+    rows = [{"reference": {"tokens": 3, "nats": 3 * math.log(2), "right": 3}},
+            {"reference": {"tokens": 1, "nats": 5 * math.log(2), "right": 0}}]  # fmt: skip
+    found = describe_references(rows)["references"]
+    assert found == {"tokens": 4, "loss": pytest.approx(2 * math.log(2)), "perplexity": pytest.approx(4),
+                     "token_accuracy": 0.75}  # fmt: skip
+    assert describe_references([{}]) == {}

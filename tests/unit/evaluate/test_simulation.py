@@ -66,6 +66,7 @@ def comparison_of(items: int, wins: int, losses: int) -> Comparison:
         metric="label_accuracy", items=items, wins=wins, losses=losses, ties=items - wins - losses,
         p_value=mcnemar_p_value(wins, losses), smallest_p_value=mcnemar_p_value(items, 0), alpha=ALPHA,
         difference=difference, sensitivity=sensitivity(items, wins, losses, ALPHA), both_valid=None,
+        independent=items,
     )  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def exact_interval(items: int, wins: int, losses: int) -> tuple[float, float]:
 
 
 def results(share: float) -> dict[str, Any]:
-    return {"valid_json": 1.0, "label_accuracy": share, "stopped": 1.0, "n": 1, "confusion": {"a": {"a": 1, "b": 1}}}
+    return {"valid_json": 1.0, "label_accuracy": share, "stopped": 1.0, "n": 1, "confusion": {}}
 
 
 @functools.cache

@@ -96,3 +96,21 @@ def test_check_items_names_every_problem_at_once() -> None:
 def test_check_items_refuses_an_empty_test_set() -> None:
     with pytest.raises(ContractError, match="0 test items"):
         check_items(TASK, [])
+
+
+def test_an_item_that_the_prompt_of_all_items_shows_is_not_held_out() -> None:
+    asked = "Nobody in the branch can print\nsince the update of this morning."
+    shot = f"Be brief. For example: {asked.upper()} -> high"
+    system = Message(role="system", content=shot)
+    plain = example("high", f"Classify.\n\n{asked}", "t.jsonl:3")
+    shown = Example(messages=(system, *plain.messages), source=plain.source)
+    check_items(BARE, [plain])
+    with pytest.raises(ContractError, match=r"t\.jsonl:3: the system prompt holds this very item"):
+        check_items(BARE.model_copy(update={"instruction": "Classify."}), [shown])
+    with pytest.raises(ContractError, match="the instruction holds this very item"):
+        check_items(BARE.model_copy(update={"instruction": shot}), [example("high", f"{shot}\n\n{asked}")])
+
+
+def test_a_short_question_may_stand_in_a_prompt_by_chance() -> None:
+    system = Message(role="system", content="Say how bad it is when the disk is full.")
+    check_items(BARE, [Example(messages=(system, *example("high", "disk is full").messages), source="t:1")])

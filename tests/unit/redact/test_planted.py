@@ -15,7 +15,7 @@ from planted import BY_FORM, BY_PLACE, evade
 
 CONTEXT = st.text(alphabet=st.characters(exclude_categories=("Cs", "Nd", "Cf", "Mn", "Me")), max_size=30)
 SETTINGS = settings(
-    max_examples=2000, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=600, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
+from holdfast.core.errors import UsageError
 from holdfast.core.rundir import RunDir
 from holdfast.serve import launch
 
@@ -32,3 +33,8 @@ def test_a_signal_while_the_model_is_loaded_ends_the_command(tmp_path: Path, mon
     RunDir(tmp_path).write_config(CONFIG)
     with pytest.raises(KeyboardInterrupt):
         launch.serve(tmp_path, host="127.0.0.1", port=0, api_key_file=None, quant=None, console=Console(quiet=True))
+
+
+def test_an_empty_question_is_not_answered(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no question"):
+        launch.ask(tmp_path, " \n", quant=None, console=Console(quiet=True))

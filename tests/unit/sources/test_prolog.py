@@ -150,7 +150,7 @@ def test_checking_bytes_never_fails_and_passes_only_plain_utf8(data: bytes) -> N
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp", "Co", "Cn"]), max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_text_is_taken_or_refused_but_never_stops_the_worker(text: str) -> None:
     with start_prolog("kb") as worker:
         try:
@@ -164,7 +164,7 @@ ATOMS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp", 
 
 
 @given(st.lists(ATOMS, min_size=1, max_size=8, unique=True))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_atoms_come_back_as_they_are_written(atoms: list[str]) -> None:
     quoted = ["'" + atom.replace("\\", "\\\\").replace("'", "\\'") + "'" for atom in atoms]
     with start_prolog("kb") as worker:

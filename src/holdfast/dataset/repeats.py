@@ -1,0 +1,46 @@
+"""Test items that say nearly the same and have the same answer: they count as one.
+
+Forty rewordings of five questions are five questions. A model that can do one of them can do its twins, so the exact
+test and the interval would be surer than the items allow. They all stay in the test split; the statistics know.
+"""
+
+from holdfast.dataset.divide import Divided
+from holdfast.dataset.duplicates import link_rows
+from holdfast.dataset.split import TEST
+from holdfast.dataset.table import Lookup
+
+REPEATS_FILE = "repeats.json"
+SIMILARITY = 0.8  # Jaccard, as for near duplicates
+
+
+def find_repeats(divided: Divided, lookup: Lookup) -> dict[str, str]:
+    """Id of a test item → id of the first item that it repeats; without the items that repeat none.
+
+    Only pairs that were measured as near duplicates are known: none when they are not looked for.
+    """
+    import numpy as np
+
+    twins = [
+        (pair.a, pair.b)
+        for pair in divided.near
+        if pair.similarity >= SIMILARITY
+        and divided.splits[pair.a] == TEST == divided.splits[pair.b]
+        and lookup[pair.a].answer == lookup[pair.b].answer
+    ]
+    if not twins:
+        return {}
+    ends = np.array(twins, dtype=np.int64).reshape(-1, 2)
+    groups = link_rows(len(divided.splits), [(ends[:, 0], ends[:, 1])])
+    return {
+        lookup[row].id: lookup[int(groups[row])].id for row in np.flatnonzero(groups != np.arange(len(groups))).tolist()
+    }
+
+
+def describe_repeats(repeats: dict[str, str], items: int) -> list[str]:
+    """The warning of `prepare`; none without repeats."""
+    if not repeats:
+        return []
+    return [
+        f"{len(repeats)} of {items} test items repeat another one in nearly the same words with the same answer: they "
+        f"count as {items - len(repeats)} independent items"
+    ]
