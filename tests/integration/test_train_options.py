@@ -214,3 +214,32 @@ def test_a_machine_that_does_not_count_energy_says_nothing_of_it(base: Path, tmp
     result = train_short(short_job(base, max_steps=2), tmp_path)
     assert result.summary["energy_kwh"] is None
     assert not any("energy_joules" in row for row in result.log)
+
+
+def test_a_packed_document_gets_the_noise_that_it_would_get_alone() -> None:
+    from holdfast.train.noise import add_noise
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embeddings = torch.nn.Embedding(8, 64)
+
+        def get_input_embeddings(self) -> torch.nn.Embedding:
+            return self.embeddings
+
+        def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor | None = None) -> torch.Tensor:
+            found: torch.Tensor = self.embeddings(input_ids)
+            return found
+
+    torch.manual_seed(0)
+    model = Model().requires_grad_(False)
+    tokens = torch.zeros(1, 112, dtype=torch.long)
+    quiet = model(tokens)
+    add_noise(model, 5.0)
+    packed = torch.cat([torch.arange(12), torch.arange(100)])[None]
+    noise = (model(tokens, position_ids=packed) - quiet)[0].abs()
+    for part, length in ((noise[:12], 12), (noise[12:], 100)):
+        assert 0.95 < float(part.max()) / (5 / (length * 64) ** 0.5) <= 1.0001
+    alone = (model(tokens[:, :100]) - quiet[:, :100]).abs().max()
+    assert float(alone) == pytest.approx(5 / (100 * 64) ** 0.5, rel=0.05)
+    assert torch.equal(model.eval()(tokens, position_ids=packed), quiet)

@@ -34,6 +34,7 @@ from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
 from holdfast.train.loraplus import use_loraplus  # noqa: E402
 from holdfast.train.meter import Meter  # noqa: E402
+from holdfast.train.noise import add_noise  # noqa: E402
 from holdfast.train.optimizer import NoWaiting  # noqa: E402
 from holdfast.train.processes import process_count  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
@@ -191,6 +192,8 @@ def build_trainer(
         # TRL makes adapter weights of a quantised base bf16, but a resumed run has them in fp32: unequal runs.
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if job.train.neftune_noise_alpha is not None:
+        add_noise(trainer.model, job.train.neftune_noise_alpha)
     if job.train.loraplus_lr_ratio is not None:
         use_loraplus(trainer, job.train.loraplus_lr_ratio)
     if job.fast:
@@ -242,7 +245,6 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         max_grad_norm=train.max_grad_norm,
         optim=train.optimizer,
         max_length=job.sequence_len,
-        neftune_noise_alpha=train.neftune_noise_alpha,
         packing=train.sample_packing,
         packing_strategy="bfd",
         eval_packing=False,
