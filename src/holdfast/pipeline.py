@@ -18,6 +18,7 @@ from holdfast import decide, models
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
+from holdfast.core.device import planned_device
 from holdfast.core.digest import digest_file
 from holdfast.core.environment import describe_environment
 from holdfast.core.errors import IntegrityError, Interrupted, UsageError, full_disk_named
@@ -122,7 +123,7 @@ def run_pipeline(
     """Bring a run up to date, stage by stage. Raises what the stages raise; what was finished stays finished."""
     wanted, forced = _stages_until(until), _stages_from(redo_from)
     _refuse_in_vain(wanted, forced, config)
-    with full_disk_named(run_dir.path), run_dir.lock(), _interrupted_redo(redo_from):
+    with full_disk_named(run_dir.path), run_dir.lock(), _interrupted_redo(redo_from), planned_device(config.plan.gpu):
         run_dir.write_config(config)
         run_dir.journal("run", until=until, redo_from=redo_from)
         outcomes = [_bring_up_to_date(stage, config, run_dir, console, stage.name in forced) for stage in wanted]

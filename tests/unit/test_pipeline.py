@@ -1,5 +1,6 @@
 """Skip and run: what was finished stays finished, what changed is made again."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from holdfast import pipeline
 from holdfast.core.config import RunConfig, load_config
 from holdfast.core.context import StageContext
+from holdfast.core.device import VISIBLE
 from holdfast.core.errors import IntegrityError, Interrupted, LockedError, ModelError, UsageError
 from holdfast.core.manifest import MANIFEST, read_manifest
 from holdfast.core.records import read_jsonl
@@ -39,6 +41,17 @@ def test_the_first_run_runs_all_and_the_second_skips_all(toy: Toy, config: RunCo
     before, done = products(folder), list(toy.log)
     assert actions(config, folder) == ["skipped", "skipped", "skipped"]
     assert toy.log == done and products(folder) == before
+
+
+@pytest.mark.parametrize(("gpu", "seen"), [("cpu", ""), ("auto", None)])
+def test_a_run_that_is_planned_for_the_processor_sees_no_card_in_any_stage(
+    gpu: str, seen: str | None, toy: Toy, config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VISIBLE, raising=False)
+    found: set[str | None] = set()
+    toy.fail = lambda step, context: found.add(os.environ.get(VISIBLE))
+    run_toy(changed(config, "plan", gpu=gpu), folder)
+    assert found == {seen} and VISIBLE not in os.environ
 
 
 def test_a_manifest_records_what_went_in_and_what_came_out(toy: Toy, config: RunConfig, folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from holdfast import models, report
 from holdfast.core.config import RunConfig, load_config
 from holdfast.core.console import Console
+from holdfast.core.device import planned_device
 from holdfast.core.digest import digest_file
 from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError, ModelError, UsageError
@@ -186,16 +187,11 @@ def evaluate_other_items(
         gguf = run_dir.stage("export").path / f"{config.name}-{quant}.gguf"
         if not gguf.is_file():
             raise UsageError(f"{gguf.name} was not exported", hint=f"add {quant} to export.quantizations and run again")
-    document = measure_other_items(
-        config,
-        task,
-        run_dir.stage("train").path / "adapter",
-        gguf,
-        items,
-        console,
-        primary=primary,
-        samples_out=samples_out,
-    )
+    with planned_device(config.plan.gpu):
+        document = measure_other_items(
+            config, task, run_dir.stage("train").path / "adapter", gguf, items, console,
+            primary=primary, samples_out=samples_out,
+        )  # fmt: skip
     document |= {"run_dir": str(folder), "data": str(data), "redaction": masked}
     console.result(document, report.render_comparison(document))
     return 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from holdfast.core.config import PlanConfig, TrainConfig
+from holdfast.core.device import means_cpu
 from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import GIB
 from holdfast.plan.hardware import Hardware
@@ -93,4 +94,4 @@ def limits_of(target: Target, plan: PlanConfig, hardware: Hardware, cards: int =
 
 def real_device(plan: PlanConfig, hardware: Hardware) -> Literal["cuda", "cpu"]:
     """The device that training will find on this machine: what settings.json must name."""
-    return "cuda" if hardware.gpus and plan.gpu.strip().lower() != "cpu" else "cpu"
+    return "cuda" if hardware.gpus and not means_cpu(plan.gpu) else "cpu"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from holdfast import models
 from holdfast.core.context import StageContext
 from holdfast.core.documents import read_json
+from holdfast.core.errors import StageError
 from holdfast.core.records import read_examples
 from holdfast.train.checkpoints import newest_whole_checkpoint
 from holdfast.train.processes import Share, process_count, train_together
@@ -41,6 +42,7 @@ def train_here(
     config = context.config
     base = models.find_base_model(config.base_model)
     settings = read_json(context.inputs["plan"] / "settings.json")
+    refuse_another_device(settings["device"])
     tokenizer = models.load_tokenizer(base)
     rows = {
         split: [models.encode_example(tokenizer, e.messages) for e in read_examples(_file(context, split))]
@@ -79,6 +81,16 @@ def train_here(
     context.out.write_json("losses.json", result.validation())  # without times: what `decide` reads stays the same
     with context.out.writing("training_loss.png") as picture:
         draw_losses(result.log, picture)
+
+
+def refuse_another_device(planned: str) -> None:
+    """Raise StageError when torch finds another device here than the one that the batch was planned for."""
+    found = models.device_name()
+    if found != planned:
+        raise StageError(
+            f"the run was planned for {planned} (03-plan/settings.json), but torch would train on {found} here",
+            hint="holdfast run -c FILE --from plan plans for this machine; plan.gpu: cpu keeps it to the CPU",
+        )
 
 
 def _file(context: StageContext, split: str) -> Path:

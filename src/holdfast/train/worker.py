@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
+from holdfast.core.device import planned_device
 from holdfast.core.errors import HoldfastError, Interrupted, disk_full_error
 from holdfast.core.files import atomic_write
 from holdfast.core.rundir import RunDir
@@ -45,12 +46,13 @@ def main() -> int:
     from holdfast.train.stage import train_here
     from holdfast.train.together import join
 
-    together = join(folder / STOP)
-    try:
-        train_here(context, checkpoint, share, together)
-    except KeyboardInterrupt:
-        return STOPPED
-    together.wait()
+    with planned_device(config.plan.gpu):  # torchrun may have started this process on another machine
+        together = join(folder / STOP)
+        try:
+            train_here(context, checkpoint, share, together)
+        except KeyboardInterrupt:
+            return STOPPED
+        together.wait()
     if together.main:
         (folder / "finished").touch()
     return 0
