@@ -157,6 +157,18 @@ class RunDir:
             self._sweep()
             yield
 
+    def owner(self) -> str | None:
+        """The process that works in the folder now (its number, or `unknown`); None when none does."""
+        try:
+            with (self.path / ".lock").open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return file.read().strip() or "unknown"
+        except OSError:  # no run was ever begun here, or the file may not be read: nothing is known
+            return None
+        return None
+
     def _sweep(self) -> None:
         # Only what is surely ours: the user may have put the run folder beside files of their own.
         for name in STAGE_NAMES:

@@ -60,7 +60,7 @@ def run_and_report(
 
 
 def status(folder: Path, console: Console) -> int:
-    """Which stages are finished, when and how long they took, and the verdict."""
+    """Which stages are finished, when and how long they took, the verdict, and which process works in the folder."""
     run_dir = RunDir(folder)
     config = run_dir.read_config()
     stages: dict[str, Any] = {}
@@ -73,7 +73,8 @@ def status(folder: Path, console: Console) -> int:
             if manifest
             else {}
         )
-    document = {"run_dir": str(folder), "name": config.name, "verdict": current_verdict(run_dir), "stages": stages}
+    document = {"run_dir": str(folder), "name": config.name, "verdict": current_verdict(run_dir), "stages": stages,
+                "process": run_dir.owner()}  # fmt: skip
     console.result(document, report.render_status(document))
     return 0
 

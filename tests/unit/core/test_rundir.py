@@ -64,8 +64,10 @@ def test_a_locked_folder_names_its_owner_and_is_free_after_sigkill(run: RunDir) 
         with pytest.raises(LockedError, match=f"in use by process {process.pid}") as caught, run.lock():
             pytest.fail("two processes hold one run folder")
         assert caught.value.exit_code == 24 and f"ps -p {process.pid}" in caught.value.hint
+        assert run.owner() == str(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+        assert run.owner() is None, "the number in the file is of a process that is gone"
         with run.lock():
             assert (run.path / ".lock").read_text() == str(os.getpid())
 

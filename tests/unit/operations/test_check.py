@@ -1,5 +1,6 @@
 """`check` and `status` say what is wrong with a run, also when whole stages are no longer finished."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def test_a_run_that_stopped_early_is_as_it_should_be(run: Path) -> None:
     for name in ("prepare", "plan"):
         (run / FOLDERS[name] / MANIFEST).unlink()
     assert runs.check(run, Console(quiet=True)) == 0
+
+
+def test_status_names_the_process_that_works_in_the_folder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunDir(run).lock():
+        assert runs.status(run, Console()) == 0
+    assert f"process {os.getpid()} is at work here now" in capsys.readouterr().out
+    assert runs.status(run, Console()) == 0
+    assert "at work" not in capsys.readouterr().out
 
 
 def test_the_base_model_is_read_once_for_all_stages(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
