@@ -14,7 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from holdfast import decide, models
+from holdfast import decide, models, preflight
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
@@ -31,7 +31,6 @@ from holdfast.core.manifest import (
     write_manifest,
 )
 from holdfast.core.rundir import RunDir, utc_now
-from holdfast.core.weight_files import require_whole_weights
 from holdfast.dataset import stage as dataset
 from holdfast.evaluate import stage as evaluate
 from holdfast.evaluate import verify
@@ -126,7 +125,7 @@ def run_pipeline(
     with full_disk_named(run_dir.path), run_dir.lock(), _interrupted_redo(redo_from), planned_device(config.plan.gpu):
         run_dir.write_config(config)
         run_dir.journal("run", until=until, redo_from=redo_from)
-        outcomes = [_bring_up_to_date(stage, config, run_dir, console, stage.name in forced) for stage in wanted]
+        outcomes = [_bring_up_to_date(stage, config, run_dir, console, wanted, forced) for stage in wanted]
         run_dir.journal("done", stages={o.stage: o.action for o in outcomes})
     return outcomes
 
@@ -142,20 +141,21 @@ def _interrupted_redo(redo_from: str | None) -> Iterator[None]:
         raise Interrupted("interrupted. The same command without --from goes on where this one stopped.") from None
 
 
-def _bring_up_to_date(stage: Stage, config: RunConfig, run_dir: RunDir, console: Console, force: bool) -> Outcome:
+def _bring_up_to_date(
+    stage: Stage, config: RunConfig, run_dir: RunDir, console: Console, wanted: tuple[Stage, ...], forced: set[str]
+) -> Outcome:
     materials = gather_materials(stage, config, run_dir)
     refuse_another_base(stage, materials, run_dir)
     section = select_config(config, stage.config)
     key = stage_key(stage.name, stage.version, section, materials)
     folder = run_dir.stage(stage.name)
     number = f"{STAGES.index(stage) + 1}/{len(STAGES)} {stage.name}"
-    if not force:
-        why = reason_to_run(folder.path, key)
-        if why is None:
-            console.say(f"{number}: up to date")
-            return Outcome(stage.name, "skipped", 0.0)
-    else:
-        why = "asked for by --from"
+    why = "asked for by --from" if stage.name in forced else reason_to_run(folder.path, key)
+    if why is None:
+        console.say(f"{number}: up to date")
+        return Outcome(stage.name, "skipped", 0.0)
+    preflight.refuse_without_key(stage.name, [each.name for each in wanted], config, run_dir)
+    if stage.name in forced:
         folder.clear()
     resumed = folder.begin(key)
     action = "resumed" if resumed else "ran"
@@ -258,11 +258,8 @@ def _stages_from(name: str | None) -> set[str]:
 
 
 def _refuse_in_vain(wanted: tuple[Stage, ...], forced: set[str], config: RunConfig) -> None:
-    """Before anything is written: what would be noticed only after hours of work, or never."""
-    if forced and forced.isdisjoint(stage.name for stage in wanted):
-        raise UsageError(f"--from begins after --until {wanted[-1].name}: nothing would be done again")
-    if any(BASE_MODEL in stage.uses for stage in wanted):
-        require_whole_weights(models.find_base_model(config.base_model))
+    needs_base = any(BASE_MODEL in stage.uses for stage in wanted)
+    preflight.refuse_in_vain([stage.name for stage in wanted], forced, config, needs_base=needs_base)
 
 
 def _position(name: str) -> int:

@@ -1,0 +1,35 @@
+"""What would be noticed only after hours of work, or never, is refused before it."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from holdfast import models
+from holdfast.core.config import RunConfig
+from holdfast.core.errors import UsageError
+from holdfast.core.rundir import STAGE_NAMES, RunDir
+from holdfast.core.weight_files import require_whole_weights
+from holdfast.redact.digests import DIGESTS_FILE, read_masked
+
+LOOKS_FOR_MASKED = "evaluate"  # the stage that needs the key of what `collect` masked
+
+
+def refuse_in_vain(wanted: Collection[str], forced: Collection[str], config: RunConfig, *, needs_base: bool) -> None:
+    """Before anything is written. wanted: stages in their order; forced: those of `--from`.
+
+    Raises UsageError, ModelError for a base model without whole weights (needs_base: a wanted stage uses it).
+    """
+    if forced and not set(forced) & set(wanted):
+        raise UsageError(f"--from begins after --until {list(wanted)[-1]}: nothing would be done again")
+    if needs_base:
+        require_whole_weights(models.find_base_model(config.base_model))
+
+
+def refuse_without_key(stage: str, wanted: Collection[str], config: RunConfig, run_dir: RunDir) -> None:
+    """Before a stage does work that `evaluate` is to judge: KeyFileError when values were masked with a key that is not
+    here. `collect` itself has the key or makes it; what is up to date needs none."""
+    if stage == STAGE_NAMES[0] or LOOKS_FOR_MASKED not in wanted:
+        return
+    digests = run_dir.stage(STAGE_NAMES[0]).path / DIGESTS_FILE
+    if STAGE_NAMES.index(stage) <= STAGE_NAMES.index(LOOKS_FOR_MASKED) and digests.is_file():
+        key_file = config.redact.pseudonym_key_file
+        read_masked(digests, Path(key_file) if key_file else None)
