@@ -7,6 +7,7 @@ from holdfast.core.console import Console
 from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.manifest import read_manifest, verify_products
+from holdfast.core.measured import refuse_unmeasured
 from holdfast.core.records import read_jsonl
 from holdfast.core.rundir import RunDir
 
@@ -20,7 +21,9 @@ def compare(folders: list[Path], console: Console, *, deployed: bool, alpha: flo
     from holdfast.evaluate.compare_runs import rank_runs
 
     names = dict.fromkeys(str(folder) for folder in folders)
-    metric = RunDir(folders[0]).read_config().decide.primary
+    first = RunDir(folders[0])
+    metric = first.read_config().decide.primary
+    refuse_unmeasured(first, first.read_config(), "evaluate", ("decide.primary",))
     samples = {name: _samples(Path(name), deployed) for name in names}
     ranking = rank_runs(samples, metric, alpha)
     document = {
@@ -68,6 +71,8 @@ def _samples(folder: Path, deployed: bool) -> list[dict[str, Any]]:
     manifest = read_manifest(path)
     if manifest is None:
         raise UsageError(f"{folder}: stage {stage} is not finished", hint=f"holdfast run -c FILE --run-dir {folder}")
+    if deployed:
+        refuse_unmeasured(run_dir, config, stage, ("verify.deploy",))
     name = f"samples-{deployed_quantization(config.verify.deploy, path)}.jsonl" if deployed else "samples.jsonl"
     if any(problem.path == name for problem in verify_products(path, manifest)):
         raise IntegrityError(f"{path / name} is not what its manifest says", hint=f"holdfast check {folder}")

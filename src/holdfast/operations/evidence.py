@@ -9,6 +9,7 @@ from holdfast.core.documents import read_json
 from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.files import atomic_path, require_new_folder
 from holdfast.core.manifest import read_manifest, verify_products
+from holdfast.core.measured import refuse_unmeasured
 from holdfast.core.records import jsonl_bytes, read_examples
 from holdfast.core.rundir import RunDir
 from holdfast.pipeline import select_config
@@ -54,6 +55,7 @@ def export_eval(folder: Path, to: Path, console: Console) -> int:
 
     run_dir = RunDir(folder)
     config = run_dir.read_config()
+    refuse_unmeasured(run_dir, config, "evaluate", ("evaluate.max_new_tokens",))
     prepared = _finished(run_dir, ("prepare",), ())["prepare"]
     task = read_task(prepared / "task.json")
     name = f"holdfast_{config.name}".replace("-", "_").replace(".", "_")

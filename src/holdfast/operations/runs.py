@@ -12,6 +12,7 @@ from holdfast.core.digest import digest_file
 from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError, ModelError, UsageError
 from holdfast.core.manifest import MANIFEST, read_manifest, verify_products
+from holdfast.core.measured import refuse_unmeasured
 from holdfast.core.rundir import RunDir
 from holdfast.operations.verdict import current_verdict
 from holdfast.pipeline import BASE_MODEL, STAGES, explain, run_pipeline
@@ -184,6 +185,8 @@ def evaluate_other_items(
     console.say(f"  {redactor.describe()}")
     gguf = None
     if runtime == "gguf":
+        refuse_unmeasured(run_dir, config, "export", ("name",))
+        refuse_unmeasured(run_dir, config, "verify", () if quant else ("verify.deploy",))
         quant = quant or deployed_quantization(config.verify.deploy, run_dir.stage("verify").path)
         gguf = run_dir.stage("export").path / f"{config.name}-{quant}.gguf"
         if not gguf.is_file():

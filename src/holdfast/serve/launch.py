@@ -16,6 +16,7 @@ from holdfast.core.digest import digest_bytes
 from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError, ServerError, UsageError
 from holdfast.core.manifest import read_manifest
+from holdfast.core.measured import SERVED, refuse_unmeasured
 from holdfast.core.records import Message
 from holdfast.core.rundir import RunDir
 from holdfast.runtime import LlamaServer, Reply, start_server
@@ -43,8 +44,8 @@ def serve(
 ) -> None:
     """Serve a run's model over HTTP (OpenAI-compatible) until SIGINT or SIGTERM.
 
-    Raises UsageError (verdict is not `keep`, no such file, host without key), IntegrityError (the file is not what the
-    manifest says), ServerError (port taken, server died).
+    Raises UsageError (verdict is not `keep`, run.yaml has other values than were measured, no such file, host without
+    key), IntegrityError (the file is not what the manifest says), ServerError (port taken, server died).
     """
     key = _read_key(api_key_file)
     if host not in LOCAL_HOSTS and key is None:
@@ -55,6 +56,7 @@ def serve(
     run = RunDir(run_dir)
     config = run.read_config()
     require_keep(run, run_dir)
+    refuse_unmeasured(run, config, "verify", SERVED)
     with (
         checked_model(run, config, quant) as model,
         start_server(
@@ -81,6 +83,7 @@ def ask(run_dir: Path, text: str, *, quant: str | None, console: Console) -> Rep
     run = RunDir(run_dir)
     config = run.read_config()
     require_keep(run, run_dir)
+    refuse_unmeasured(run, config, "verify", SERVED)
     messages = prompt_messages(run, text)
     with checked_model(run, config, quant) as model, _start_for_ask(model, config) as server:
         _check_unchanged(model)
