@@ -102,36 +102,20 @@ def _with_nproc(overrides: list[str] | None, nproc: int | None) -> list[str]:
     return [*(overrides or []), *([] if nproc is None else [f"train.nproc={nproc}"])]
 
 
-@app.command()
-def train(
-    config: Config,
-    run_dir: RunFolder = None,
-    overrides: Override = None,
-    nproc: Nproc = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> None:
-    """Bring a run up to date up to and including stage train."""
-    from holdfast.operations.runs import run as operation
-
-    finish(
-        lambda console: operation(
-            config, run_dir, _with_nproc(overrides, nproc), console, until="train", dry_run=dry_run
-        ),
-        as_json,
-    )
-
-
 def _stage_command(stage: str) -> None:
-    def command(config: Config, run_dir: RunFolder = None, overrides: Override = None, as_json: Json = False) -> None:
+    def command(
+        config: Config, run_dir: RunFolder = None, overrides: Override = None, nproc: Nproc = None,
+        dry_run: DryRun = False, as_json: Json = False,
+    ) -> None:  # fmt: skip
         from holdfast.operations.runs import run as operation
 
-        finish(lambda console: operation(config, run_dir, overrides or [], console, until=stage), as_json)
+        changes = _with_nproc(overrides, nproc)
+        finish(lambda console: operation(config, run_dir, changes, console, until=stage, dry_run=dry_run), as_json)
 
     app.command(stage, help=f"Bring a run up to date up to and including stage {stage}.")(command)
 
 
-for _stage in ("prepare", "evaluate", "export", "verify", "decide"):
+for _stage in ("prepare", "train", "evaluate", "export", "verify", "decide"):
     _stage_command(_stage)
 
 

@@ -171,7 +171,8 @@ def describe(
         "tuned": _scores(tuned, metric),
         "deployed": {rung["rung"]: _scores(rung, metric) for rung in rungs},
         "items": comparison["items"],
-        **{name: comparison[name] for name in ("p_value", "difference", "wins", "losses", "ties")},
+        "independent": independent(comparison),
+        **{name: comparison[name] for name in ("p_value", "difference", "wins", "losses", "ties", "sensitivity")},
     }
 
 

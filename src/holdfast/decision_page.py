@@ -28,6 +28,8 @@ def render_page(
         "## Reasons",
         "\n".join(f"- {reason}" for reason in document["reasons"]),
     ]  # fmt: skip
+    if shown := _power(document):
+        blocks += ["## What these items can show", shown]
     if tuned["confusion"]:
         blocks += ["## Tuned model: expected label (rows) against given label", _confusion(tuned["confusion"])]
     if proof and proof.get("largest"):
@@ -36,6 +38,29 @@ def render_page(
             f"{proof['largest']['similarity']:.2f} ({proof['method']}; the limit is {proof['threshold']:g})."
         )
     return "\n\n".join(blocks) + "\n"
+
+
+def _power(document: Mapping[str, Any]) -> str:
+    """The power analysis in words; empty for a decision of an older run."""
+    found = document.get("sensitivity")
+    if not found:
+        return ""
+    own, power = document.get("independent", document["items"]), _percent(found["power"])
+    smallest, more = found["minimum_detectable_effect"], found["more_items"]
+    lines = []
+    if smallest is not None:
+        lines.append(
+            f"{own} independent items find a difference of {100 * smallest:.1f} points or more with {power} power, if "
+            "as many of them as here tell the two models apart."
+        )
+    if more:
+        lines.append(
+            f"To find a difference as large as the one seen with {power} power, {found['items_needed']} are needed: "
+            f"{more} more."
+        )
+    elif more == 0:
+        lines.append(f"They are enough for the difference seen ({found['items_needed']} would do).")
+    return " ".join(lines) or "Too few of them tell the two models apart to say more."
 
 
 def _scores(document: Mapping[str, Any], deploy: str) -> str:

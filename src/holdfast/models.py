@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from holdfast.core.digest import digest_file
+from holdfast.core.base_model import BUNDLED as BUNDLED
+from holdfast.core.base_model import MODEL_FILES as MODEL_FILES
+from holdfast.core.base_model import digest_base_model as digest_base_model
+from holdfast.core.base_model import find_base_model as find_base_model
 from holdfast.core.errors import ModelError
 from holdfast.core.labels import NOT_TRAINED as NOT_TRAINED
 from holdfast.core.labels import TrainingTokens as TrainingTokens
@@ -18,10 +21,6 @@ from holdfast.core.labels import label_tokens
 from holdfast.core.records import Message
 from holdfast.core.weight_files import require_whole_weights
 
-BUNDLED = {"pebble": Path(__file__).parent / "pebble"}
-# What makes a model what it is; a model card beside it may change freely.
-MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
-               "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")  # fmt: skip
 # A fast tokenizer and a causal model of transformers; its own annotations do not cover quantised or adapted models.
 Tokenizer = Any
 Model = Any
@@ -54,44 +53,6 @@ def go_offline() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     # bitsandbytes says on every load that it cannot fetch an optional CPU kernel; it must not fetch anything.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-
-def find_base_model(name: str) -> Path:
-    """Folder of a base model: `pebble`, a folder, or a Hub id that is already in the local cache.
-
-    Raises ModelError when it is missing or lacks config.json, safetensors weights or tokenizer.json.
-    """
-    folder = BUNDLED.get(name) or Path(name).expanduser()
-    if not folder.is_dir():
-        folder = _find_in_cache(name) or folder
-    if not folder.is_dir():
-        raise ModelError(
-            f"base model {name!r} is neither a folder here nor in the local Hugging Face cache; nothing is downloaded",
-            hint="give a folder in base_model:, or on a connected machine: holdfast fetch MODEL --to DIR",
-        )
-    missing = [file for file in ("config.json", "tokenizer.json") if not (folder / file).is_file()]
-    if not any(folder.glob("*.safetensors")):
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        missing.append("*.safetensors" + (" (pickled .bin weights are refused: they can run code)" if pickled else ""))
-    if missing:
-        raise ModelError(
-            f"{folder} is not a usable model folder: no {', no '.join(missing)}",
-            hint="copy what is missing into that folder, or fetch the whole model again: holdfast fetch MODEL --to DIR",
-        )
-    return folder
-
-
-def _find_in_cache(name: str) -> Path | None:
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    entry = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{name.replace('/', '--')}"
-    reference = entry / "refs" / "main"
-    return entry / "snapshots" / reference.read_text().strip() if reference.is_file() else None
-
-
-def digest_base_model(folder: Path) -> dict[str, str]:
-    """Digest of every file that makes the model, by name."""
-    files = sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
-    return {path.name: digest_file(path) for path in files}
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

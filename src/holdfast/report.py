@@ -37,6 +37,7 @@ def tell_story(folder: Path) -> str:
     parts = [
         [f"{decision['verdict'].upper()}: {decision['reasons'][0]}", *(f"  {r}" for r in decision["reasons"][1:])],
         _table(decision),
+        _ladder(run_dir, decision["primary"]),
         _learned(run_dir),
         _answers(run_dir),
         _where(run_dir, decision),
@@ -56,6 +57,26 @@ def _table(decision: Mapping[str, Any]) -> list[str]:
         f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}), exact McNemar p = {decision['p_value']:.2g}"
     )
     return lines
+
+
+def _ladder(run_dir: RunDir, metric: str) -> list[str]:
+    """Rung by rung from what was trained to what is deployed: the primary score, KL to the rung above, size, speed."""
+    ladder = read_json(run_dir.stage("verify").path / "ladder.json")
+    lines = [f"{'the ladder':18}{TITLES.get(metric, metric):>13}{'KL to above':>13}{'MiB':>9}{'tokens/s':>10}"]
+    for rung in (*ladder.get("before", ()), *ladder["rungs"]):
+        name = {"adapter": f"{rung.get('precision', '')} + adapter"}.get(rung["rung"], rung["rung"])
+        kl = f"{rung['kl_to_above']['mean']:.1e}" if "kl_to_above" in rung else "–"
+        speed = rung.get("tokens_per_second")
+        marked = f"{name}{' *' if rung['rung'] == ladder['deploy'] else ''}"
+        lines.append(
+            f"{marked:18}{_share(rung, metric):>13}{kl:>13}{rung['size_bytes'] / 2**20:>9.1f}"
+            f"{'–' if speed is None else f'{speed:.0f}':>10}"
+        )
+    return [*lines, f"* to be deployed ({ladder.get('why', 'named in the configuration')})"]
+
+
+def _share(rung: Mapping[str, Any], metric: str) -> str:
+    return f"{100 * rung[metric]:.1f} %" if metric in rung else "–"
 
 
 def _titles(names: Sequence[str]) -> str:

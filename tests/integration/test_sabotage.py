@@ -103,6 +103,24 @@ def test_test_rows_in_training_are_refused_before_anything_is_trained(tmp_path: 
     assert_nothing_kept(run, done)
 
 
+def test_test_items_in_the_system_prompt_are_refused_before_any_model_is_asked(tmp_path: Path) -> None:
+    run = write_small(tmp_path)
+    shown = ticket_rows("test.jsonl", 2)[3]
+    prompt = f"You rate tickets. Example: {shown['input']} {shown['output']}"
+    done = holdfast(*run.command("--set", f"collect.system_prompt={json.dumps(prompt)}"))
+    assert done.code == 20, done.err
+    assert "test.jsonl:4: the system prompt holds this very item" in done.err
+    assert not (run.folder / "04-baseline" / "samples.jsonl").exists()
+
+
+def test_answers_without_room_are_refused_before_any_model_is_asked(tmp_path: Path) -> None:
+    run = write_small(tmp_path)
+    done = holdfast(*run.command("--set", "evaluate.max_new_tokens=4"))
+    assert done.code == 1, done.err
+    assert "8 of 8 references are longer than evaluate.max_new_tokens 4" in done.err
+    assert "next: --set evaluate.max_new_tokens=" in done.err
+
+
 def test_a_masked_end_token_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     run = write_small(tmp_path)
     done = sabotage("end_token_masked", *run.command())

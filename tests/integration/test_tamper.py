@@ -12,7 +12,7 @@ from small_run import SmallRun, holdfast
 
 NAMES = [stage.name for stage in STAGES]
 KINDS = {
-    "collect": ["examples.jsonl", "collect.json", "redaction.json"],
+    "collect": ["examples.jsonl", "collect.json", "redaction.json", "redacted.bin"],
     "prepare": ["train.jsonl", "valid.jsonl", "test.jsonl", "split.lock", "task.json", "lengths.json",
                 "report.json", "report.html"],
     "plan": ["plan.json", "settings.json"],

@@ -242,6 +242,8 @@ def test_stage_writes_the_decision_and_a_page(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "decision.md").read_text()
     assert page.startswith("# triage: keep\n")
     assert "| Q4_K_M, deployed | 100.0 % | 88.0 % | 120 |" in page
+    assert "120 independent items find a difference of 10.0 points or more with 80.0 % power" in page
+    assert "300 are needed: 180 more." in page
     assert "| low | 5 | 68 | 2 |" in page and "similarity across splits is 0.41" in page
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from holdfast.core.errors import ConfigError
 from holdfast.core.section import Fraction, Positive, Section
 
 QUANTIZATIONS: dict[str, Literal["nf4", "int8", "none"]] = {"qlora": "nf4", "int8": "int8", "lora": "none"}
@@ -122,3 +123,12 @@ class TrainConfig(Section):
     def plain_lora(self) -> bool:
         """Whether the adapter is one that decoder layers can be fused with."""
         return self.lora_dropout == 0 and not self.use_dora
+
+    def refuse_without_validation(self, rows: int) -> None:
+        """Raises ConfigError when something is to be told from a validation loss that nobody measures."""
+        wanted = [name for name in ("early_stopping_patience", "load_best_model_at_end") if getattr(self, name)]
+        if wanted and not rows:
+            raise ConfigError(
+                f"train.{' and train.'.join(wanted)} need a validation loss, but there are 0 validation rows",
+                hint="give some with prepare.val_set_size, or a source with split: valid",
+            )

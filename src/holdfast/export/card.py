@@ -116,9 +116,14 @@ def _task(task: Mapping[str, Any]) -> list[str]:
 
 
 def _results(facts: CardFacts) -> list[str]:
+    intervals = facts.results.get("intervals", {})
+    names = SCORES | {name: name for name in intervals if name not in SCORES}
     rows = [
-        (name, f"{facts.results[key]:.4f}")
-        for key, name in SCORES.items()
+        (
+            name,
+            f"{facts.results[key]:.4f}" + (" ({:.4f} to {:.4f})".format(*intervals[key]) if key in intervals else ""),
+        )
+        for key, name in names.items()
         if isinstance(facts.results.get(key), int | float)
     ]
     if not rows:
@@ -126,7 +131,7 @@ def _results(facts: CardFacts) -> list[str]:
     count = facts.results.get("n", "unknown")
     return [
         f"Tuned model before merging (base + adapter), greedy decoding, {count} held-out items:",
-        _table(("score", "value"), rows),
+        _table(("score", "value (95 % interval)"), rows),
         "The comparison with the base model and the scores of each GGUF file in the server are in the run's "
         "`decision.md` and `ladder.json`.",
     ]
@@ -151,6 +156,8 @@ def _training(facts: CardFacts) -> str:
     }  # fmt: skip
     if train.max_steps > 0:
         values["max_steps"] = train.max_steps
+    extras = ("use_rslora", "use_dora", "loraplus_lr_ratio", "neftune_noise_alpha", "load_best_model_at_end")
+    values |= {key: getattr(train, key) for key in extras if getattr(train, key)}
     return _table(("setting", "value"), [(f"`{key}`", f"{value}") for key, value in values.items()])
 
 

@@ -1,35 +1,39 @@
 """How to serve what was exported: command lines for the model card. Each listens on this machine only."""
 
+import json
 import shlex
 
 import yaml
 
 from holdfast.core.config import RunConfig
 
-HIDDEN = {"collect", "prepare", "base_model"}  # where paths of this machine are
+# Where paths of this machine are, and words that are to stay secret (redact.deny).
+HIDDEN = {"collect", "prepare", "augment", "redact", "base_model"}
 
 
 def command_lines(config: RunConfig, gguf: str) -> str:
-    """Markdown with the commands for llama-server, Ollama, vLLM and holdfast; `gguf` is the file to deploy."""
+    """Markdown with the commands for llama-server, Ollama and vLLM; `gguf` is the file to deploy. Both servers answer
+    as they were measured: greedily, and not without end."""
     name = shlex.quote(config.name)
     context = config.verify.n_ctx
-    slots = config.serve.parallel
-    llama = [
-        f"llama-server --model {shlex.quote(gguf)} --alias {name} --jinja --ctx-size {context * slots} "
-        f"--parallel {slots} --host 127.0.0.1 --port 8080"
-    ]
+    slots, longest = config.serve.parallel, config.evaluate.max_new_tokens
+    settings = (
+        f"--alias {name} --jinja --ctx-size {context * slots} --parallel {slots} --temp 0 --predict {longest} "
+        "--host 127.0.0.1 --port 8080"
+    )
+    llama = [f"llama-server --model {shlex.quote(gguf)} {settings}"]
     if config.export.lora_gguf:
         llama += [
             "# the adapter alone, on a GGUF file of the base model:",
-            f"llama-server --model BASE-F16.gguf --lora {name}-adapter.gguf --alias {name} --jinja "
-            f"--ctx-size {context * slots} --parallel {slots} --host 127.0.0.1 --port 8080",
+            f"llama-server --model BASE-F16.gguf --lora {name}-adapter.gguf {settings}",
         ]
+    vllm = json.dumps({"temperature": 0, "max_new_tokens": longest})
     blocks = {
         "llama.cpp (what was measured)": llama,
         "Ollama": [f"ollama create {name} -f Modelfile", f"ollama run {name}"],
         "vLLM (the 16-bit weights, on a GPU)": [
             f"vllm serve ./merged --served-model-name {name} --max-model-len {context} --generation-config vllm "
-            "--host 127.0.0.1 --port 8000"
+            f"--override-generation-config '{vllm}' --host 127.0.0.1 --port 8000"
         ],
     }
     return "\n\n".join(f"{title}:\n\n```sh\n" + "\n".join(lines) + "\n```" for title, lines in blocks.items())

@@ -136,7 +136,8 @@ def _adapter(given: Document, config: Document) -> Iterator[Line]:
         given.pop("lora_target_modules")
         yield Line("lora_target_modules", "changed", "", "lora_target_linear: true takes every linear layer")
     elif not linear and not modules:
-        given.pop("lora_target_modules", None)
+        if given.pop("lora_target_modules", None) is not None:
+            yield Line("lora_target_modules", "ignored", "", "it names none")
         given.pop("lora_target_linear", None)
         config["train"]["lora_target_linear"] = True
         yield Line("lora_target_linear", "added", "train.lora_target_linear: true", "no layers were named")

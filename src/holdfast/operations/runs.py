@@ -174,28 +174,18 @@ def evaluate_other_items(
     config = run_dir.read_config()
     if runtime not in ("transformers", "gguf"):
         raise UsageError(f"--runtime {runtime}: expected transformers or gguf")
-    needed = ["prepare", "train"] + (["export"] if runtime == "gguf" else [])
-    problems: list[str] = []
-    used: list[dict[str, str]] = []
-    for name in needed:
-        path = run_dir.stage(name).path
-        manifest = read_manifest(path)
-        if manifest is None:
-            raise UsageError(f"{folder}: stage {name} is not finished", hint="holdfast run -c FILE")
-        problems += [f"{path / m.path}: {m.problem}" for m in verify_products(path, manifest)]
-        used.append(manifest.materials)
-    problems += base_model_changes(config, used)
-    if problems:
-        raise IntegrityError("refusing to measure: " + "; ".join(problems), hint=f"holdfast check {folder}")
+    _require_measurable(run_dir, config, ("prepare", "train", "export") if runtime == "gguf" else ("prepare", "train"))
     redactor = Redactor(config.redact, forbidden=folder)
     task, primary, found = read_task_and_items(data, config, run_dir.stage("prepare").path / "task.json")
     items = redactor.mask_examples(found)
     masked = dict(redactor.by_type)
     console.say(f"  {redactor.describe()}")
-    quant = quant or deployed_quantization(config.verify.deploy, run_dir.stage("verify").path)
-    gguf = run_dir.stage("export").path / f"{config.name}-{quant}.gguf" if runtime == "gguf" else None
-    if gguf is not None and not gguf.is_file():
-        raise UsageError(f"{gguf.name} was not exported", hint=f"add {quant} to export.quantizations and run again")
+    gguf = None
+    if runtime == "gguf":
+        quant = quant or deployed_quantization(config.verify.deploy, run_dir.stage("verify").path)
+        gguf = run_dir.stage("export").path / f"{config.name}-{quant}.gguf"
+        if not gguf.is_file():
+            raise UsageError(f"{gguf.name} was not exported", hint=f"add {quant} to export.quantizations and run again")
     document = measure_other_items(
         config,
         task,
@@ -209,6 +199,32 @@ def evaluate_other_items(
     document |= {"run_dir": str(folder), "data": str(data), "redaction": masked}
     console.result(document, report.render_comparison(document))
     return 0
+
+
+def _require_measurable(run_dir: RunDir, config: RunConfig, stages: Sequence[str]) -> None:
+    """Raise IntegrityError unless the stages belong together and nothing changed since, UsageError when one is not
+    finished or run.yaml has another `train.adapter` than the adapter was trained with: it decides the precision."""
+    problems: list[str] = []
+    used: list[dict[str, str]] = []
+    known: dict[str, str] = {}
+    for name in stages:
+        path = run_dir.stage(name).path
+        manifest = read_manifest(path)
+        if manifest is None:
+            raise UsageError(f"{run_dir.path}: stage {name} is not finished", hint="holdfast run -c FILE")
+        problems += [f"{path / m.path}: {m.problem}" for m in verify_products(path, manifest)]
+        problems += _changed_materials(manifest.materials, known, path.name)
+        known |= {f"{name}/{product}": found.digest for product, found in manifest.products.items()}
+        used.append(manifest.materials)
+        trained = manifest.config.get("train", {}).get("adapter") if name == "train" else None
+        if trained not in (None, config.train.adapter):
+            raise UsageError(
+                f"the adapter of {run_dir.path} was trained as {trained}, but run.yaml now says {config.train.adapter}",
+                hint="holdfast run -c FILE brings the run up to date",
+            )
+    problems += base_model_changes(config, used)
+    if problems:
+        raise IntegrityError("refusing to measure: " + "; ".join(problems), hint=f"holdfast check {run_dir.path}")
 
 
 def read_task_and_items(data: Path, config: RunConfig, task_file: Path) -> tuple[Any, str | None, list[Any]]:

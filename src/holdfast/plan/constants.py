@@ -62,6 +62,7 @@ TABLE = (
     Constant("gain_keep_weights", 0.015, "ratio", "measured", f"{_RUN}: 12 ms of unpacking in a step of 840 ms"),
     Constant("step_overhead_graph", 640, "tokens", "measured", f"{_RUN}: 78 ms for 900 tokens, 46 of them work"),
     Constant("step_overhead", 900, "tokens", "measured", f"{_RUN}: 132 against 117 ms at 1k without the graph"),
+    Constant("nccl_buffers", 400 * MIB, "byte", "estimate", "of a process that trains with others; not measured yet"),
     Constant("fragmentation", 0.04, "share", "estimate", "torch reserved over allocated; not measured yet"),
     Constant(
         "process_train", 0.75 * GIB, "byte", "estimate",

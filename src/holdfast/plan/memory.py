@@ -13,7 +13,7 @@ from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import constant
 from holdfast.plan.fused_memory import Recompute, Widths, fused_activations, is_fused
 from holdfast.plan.recompute_choice import least_memory
-from holdfast.plan.several import add_processes
+from holdfast.plan.several import add_processes, process_count
 from holdfast.plan.shape import Linear, ModelShape
 
 Place = Literal["gpu", "ram", "disk"]
@@ -115,7 +115,8 @@ def _of_one_process(parts: Components, shape: ModelShape, train: TrainConfig, wi
     whole = nf4_bytes(shape.largest_linear)  # as it is stored; 16-bit matrices of an MLP are whole together
     if train.adapter != "qlora":
         whole = wide * (largest["gate_proj"] + largest["up_proj"] + largest["down_proj"])
-    return add_processes(parts, shape, train, adapter_parameters(shape, train), frozen, whole)
+    found = add_processes(parts, train, adapter_parameters(shape, train), frozen, whole)
+    return found | ({"nccl buffers": int(constant("nccl_buffers"))} if wide == 2 and process_count(train) > 1 else {})
 
 
 def offloaded(shape: ModelShape, config: RunConfig, tokens: int, policy: Recompute | None) -> Components:

@@ -3,7 +3,6 @@
 from holdfast.core.config import TrainConfig
 from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import constant
-from holdfast.plan.shape import ModelShape
 
 
 def process_count(train: TrainConfig) -> int:
@@ -42,9 +41,7 @@ def accumulation(train: TrainConfig, rows: int) -> int:
     return train.micro_batch_size * train.gradient_accumulation_steps // (rows * process_count(train))
 
 
-def add_processes(
-    parts: dict[str, int], shape: ModelShape, train: TrainConfig, adapter: int, frozen: int, largest: int
-) -> dict[str, int]:
+def add_processes(parts: dict[str, int], train: TrainConfig, adapter: int, frozen: int, largest: int) -> dict[str, int]:
     """The components of one of several processes: DDP's buckets, and with `fsdp` the share of the frozen matrices.
 
     frozen: bytes of all matrices as they are stored; largest: of those that are whole at the same time.

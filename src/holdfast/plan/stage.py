@@ -12,9 +12,11 @@ from holdfast.plan.hardware import probe
 def run(context: StageContext) -> None:
     """Plan the run. plan.json is written even when nothing fits, so that it can be looked at.
 
-    Raises DoesNotFitError (exit 21).
+    Raises DoesNotFitError (exit 21), ConfigError.
     """
     lengths = json.loads((context.inputs["prepare"] / "lengths.json").read_text(encoding="utf-8"))
+    valid = lengths.get("valid") or []
+    context.config.train.refuse_without_validation(len(valid) if isinstance(valid, list) else int(valid["rows"]))
     folder = models.find_base_model(context.config.base_model)
     plan = make_plan(folder, context.config, lengths, probe(context.out.path))
     context.out.write_json("plan.json", plan)

@@ -13,7 +13,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from holdfast.core.config import TrainConfig
 from holdfast.core.console import Console
-from holdfast.core.errors import ConfigError
 from holdfast.train.checkpoints import is_whole
 
 Log = Sequence[Mapping[str, Any]]
@@ -41,16 +40,6 @@ def patience_is_over(log: Log, patience: int | None) -> bool:
     """Whether the last `patience` evaluations brought no lower loss than the best before them."""
     best = best_of(log)
     return patience is not None and best is not None and sum(e.step > best.step for e in evaluations(log)) >= patience
-
-
-def refuse_without_rows(train: TrainConfig, valid_rows: int) -> None:
-    """Raises ConfigError when something is to be told from a validation loss that nobody measures."""
-    wanted = [name for name in ("early_stopping_patience", "load_best_model_at_end") if getattr(train, name)]
-    if wanted and not valid_rows:
-        raise ConfigError(
-            f"train.{' and train.'.join(wanted)} need a validation loss, but there are 0 validation rows",
-            hint="give some with prepare.val_set_size, or a source with split: valid",
-        )
 
 
 def take_finished(trainer: Any, checkpoint: Path | None, patience: int | None) -> bool:

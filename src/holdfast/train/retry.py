@@ -100,6 +100,3 @@ def _start_afresh(trainer: Any) -> None:
     trainer.accelerator.free_memory()
     trainer.optimizer = trainer.lr_scheduler = None
     trainer.model_wrapped = trainer.model
-    noise = getattr(trainer, "neftune_hook_handle", None)
-    if noise is not None:  # `train` adds it again: the noise would be there twice
-        noise.remove()

@@ -68,6 +68,7 @@ def distributed_arguments() -> dict[str, Any]:
     # Every adapter has a gradient in every step, and frozen models have no buffers that change.
     return {
         "ddp_backend": dist.get_backend(), "ddp_find_unused_parameters": False, "ddp_broadcast_buffers": False,
+        "average_tokens_across_devices": True,
     }  # fmt: skip
 
 

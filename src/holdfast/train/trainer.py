@@ -28,12 +28,13 @@ from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from holdfast.train import fast_path  # noqa: E402
-from holdfast.train.best import StopOrKeep, keep_what_is_best, refuse_without_rows, take_finished  # noqa: E402
+from holdfast.train.best import StopOrKeep, keep_what_is_best, take_finished  # noqa: E402
 from holdfast.train.callbacks import Watch  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
 from holdfast.train.loraplus import use_loraplus  # noqa: E402
 from holdfast.train.meter import Meter  # noqa: E402
+from holdfast.train.noise import add_noise  # noqa: E402
 from holdfast.train.optimizer import NoWaiting  # noqa: E402
 from holdfast.train.processes import process_count  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
@@ -113,7 +114,7 @@ def fine_tune(
     Raises StageError when the loss breaks, DoesNotFitError when memory ends even with one row at a time, Interrupted
     after a signal (a checkpoint was saved then).
     """
-    refuse_without_rows(job.train, len(valid_rows))
+    job.train.refuse_without_validation(len(valid_rows))
     disable_progress_bar()
     warnings.filterwarnings(
         "ignore", message=".*(flash.attention|gradient_checkpointing|broadcast_buffers).*", category=Warning
@@ -160,7 +161,7 @@ def fine_tune(
                 if together is None:
                     newest_whole_checkpoint(folder)
     _stop_if_asked(stop, trainer, console)
-    kept = keep_what_is_best(trainer, job.train, folder, console)
+    kept = keep_what_is_best(trainer, job.train, folder, console) if main else trainer.state.global_step
     summary = summarize(trainer, train_rows, time.monotonic() - started, resumed=job.checkpoint is not None)
     summary |= {"kept_step": kept, "out_of_memory": changes}
     return Result(trainer.model, trainer.state.log_history, summary)
@@ -191,6 +192,8 @@ def build_trainer(
         # TRL makes adapter weights of a quantised base bf16, but a resumed run has them in fp32: unequal runs.
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if job.train.neftune_noise_alpha is not None:
+        add_noise(trainer.model, job.train.neftune_noise_alpha)
     if job.train.loraplus_lr_ratio is not None:
         use_loraplus(trainer, job.train.loraplus_lr_ratio)
     if job.fast:
@@ -242,7 +245,6 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         max_grad_norm=train.max_grad_norm,
         optim=train.optimizer,
         max_length=job.sequence_len,
-        neftune_noise_alpha=train.neftune_noise_alpha,
         packing=train.sample_packing,
         packing_strategy="bfd",
         eval_packing=False,

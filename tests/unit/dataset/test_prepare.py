@@ -273,3 +273,18 @@ def test_an_earlier_lock_keeps_rows_in_their_splits(tmp_path: Path) -> None:
 def test_a_tag_that_no_row_has_cannot_split(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="split_by is 'incident', but none of 30 rows"):
         prepare(tmp_path, rows(30), split_by="incident")
+
+
+def test_test_items_that_repeat_each_other_are_named(tmp_path: Path) -> None:
+    def item(words: str, label: str, n: int) -> Example:
+        turns = (Message(role="user", content=f"Classify.\n\n{words}"),
+                 Message(role="assistant", content=json.dumps({"priority": label})))  # fmt: skip
+        return Example(messages=turns, source=f"test.jsonl:{n}", split="test")
+
+    long = "The storage of the second rack answers slowly since the update of this morning and nobody knows why"
+    test = [item(long, "high", 1), item(long + " now", "high", 2), item(long + " too", "high", 3),
+            item("Nobody in the branch can print anything at all", "low", 4)]  # fmt: skip
+    out = prepare(tmp_path, rows(60, "train") + test)
+    assert json.loads((out / "repeats.json").read_text()) == {test[1].id: test[0].id, test[2].id: test[0].id}
+    warnings = json.loads((out / "report.json").read_text())["warnings"]
+    assert any("2 of 4 test items repeat another one" in text for text in warnings)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from holdfast.core.config import CollectConfig, RunConfig, Source
+from holdfast.core.config import AugmentConfig, CollectConfig, RedactConfig, RunConfig, Source
+from holdfast.core.redact_config import DenyRule
 from holdfast.export.card import CardFacts, read_front_matter, render_card
 
 LOGITS = {"divergence": 1e-5, "adapter_divergence": 0.5, "positions": 640}
@@ -68,6 +69,23 @@ def test_paths_of_this_machine_are_not_in_the_card(tmp_path: Path) -> None:
     assert front_matter(text)["base_model"] == "small-1b"
 
 
+def test_words_that_are_to_stay_secret_are_not_in_the_card(tmp_path: Path) -> None:
+    facts = make_facts(tmp_path)
+    redact = RedactConfig(deny=(DenyRule(words=("Project Nightjar",)),), pseudonym_key_file="/home/someone/p.key")
+    augment = AugmentConfig(rules="/home/someone/rules.yaml")
+    config = facts.config.model_copy(update={"redact": redact, "augment": augment})
+    text = render_card(facts._replace(config=config))
+    assert "Nightjar" not in text and "/home/someone" not in text
+
+
+def test_intervals_and_scores_of_the_contract_are_told(tmp_path: Path) -> None:
+    intervals = {"label_accuracy": (0.8, 0.95), "polite": (0.5, 0.7)}
+    results = {"label_accuracy": 0.9, "polite": 0.6, "n": 60, "intervals": intervals}
+    text = render_card(make_facts(tmp_path)._replace(results=results))
+    assert "| label accuracy | 0.9000 (0.8000 to 0.9500) |" in text
+    assert "| polite | 0.6000 (0.5000 to 0.7000) |" in text
+
+
 def test_broken_front_matter_of_the_base_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\na: [\n---\n")
     assert read_front_matter(tmp_path) == {}
@@ -76,8 +94,10 @@ def test_broken_front_matter_of_the_base_is_ignored(tmp_path: Path) -> None:
 def test_commands_to_serve_and_the_configuration_are_in_the_card(tmp_path: Path) -> None:
     text = render_card(make_facts(tmp_path))
     for words in (
-        "llama-server --model triage-Q4_K_M.gguf --alias triage --jinja --ctx-size 2048 --parallel 2 --host 127.0.0.1",
-        "vllm serve ./merged --served-model-name triage --max-model-len 1024",
+        "llama-server --model triage-Q4_K_M.gguf --alias triage --jinja --ctx-size 2048 --parallel 2 --temp 0 "
+        "--predict 64 --host 127.0.0.1 --port 8080",
+        "vllm serve ./merged --served-model-name triage --max-model-len 1024 --generation-config vllm "
+        """--override-generation-config '{"temperature": 0, "max_new_tokens": 64}' --host 127.0.0.1""",
         "ollama create triage -f Modelfile",
     ):
         assert words in text

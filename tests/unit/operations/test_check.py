@@ -1,5 +1,6 @@
 """`check` and `status` say what is wrong with a run, also when whole stages are no longer finished."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from holdfast import models, pipeline
 from holdfast.core.config import RunConfig, load_config
 from holdfast.core.console import Console
-from holdfast.core.errors import IntegrityError, ModelError
-from holdfast.core.manifest import MANIFEST
+from holdfast.core.errors import IntegrityError, ModelError, UsageError
+from holdfast.core.manifest import MANIFEST, read_manifest, write_manifest
+from holdfast.core.rundir import RunDir
 from holdfast.operations import runs
 from holdfast.pipeline import BASE_MODEL, Stage
 from toy_pipeline import FOLDERS, Toy, run_toy, write_toy_config
@@ -73,3 +75,23 @@ def test_a_missing_base_model_does_not_hide_a_changed_product(run: Path) -> None
     named = problems_of(run)
     assert named[0] == f"{changed}: changed"
     assert str(base) in named[1]
+
+
+def test_what_does_not_belong_together_is_not_measured(run: Path) -> None:
+    """Prepare was made anew, plan is still of the old one."""
+    config = RunDir(run).read_config()
+    runs._require_measurable(RunDir(run), config, ("prepare", "plan"))
+    run_toy(config.model_copy(update={"seed": 7}), run, until="prepare")
+    with pytest.raises(IntegrityError, match="03-plan: was made from another prepare/parts/0"):
+        runs._require_measurable(RunDir(run), config, ("prepare", "plan"))
+
+
+def test_another_precision_than_in_training_is_not_measured(run: Path) -> None:
+    config = RunDir(run).read_config()
+    folder = RunDir(run).stage("train").path
+    shutil.copytree(run / FOLDERS["plan"], folder)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    write_manifest(folder, manifest.model_copy(update={"stage": "train", "config": {"train": {"adapter": "lora"}}}))
+    with pytest.raises(UsageError, match="was trained as lora, but run.yaml now says qlora"):
+        runs._require_measurable(RunDir(run), config, ("prepare", "train"))
