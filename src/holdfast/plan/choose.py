@@ -207,7 +207,7 @@ def _fits_in_parts(
     failed: Demand,
     hardware: Hardware,
 ) -> list[str]:
-    """Whether the cards of this machine (of an imagined one: two such cards) together hold what one of them does not."""
+    """Whether the cards of this machine (of an imagined one: two) together hold what one of them does not."""
     cards = 2 if target.hypothetical else len(hardware.gpus)
     if (failed.phase, failed.place) != ("train", "gpu") or config.train.nproc > 1 or cards < 2:
         return []
@@ -216,9 +216,8 @@ def _fits_in_parts(
     if obstacles(train) or choose_batch(shape, changed, counts, target, limits).failed is not None:
         return [f"{cards} such cards together (train.distributed: fsdp) would not hold it either"]
     steps = train.gradient_accumulation_steps
-    more = (
-        f" --set train.gradient_accumulation_steps={steps}" if steps != config.train.gradient_accumulation_steps else ""
-    )
+    same = steps == config.train.gradient_accumulation_steps
+    more = "" if same else f" --set train.gradient_accumulation_steps={steps}"
     return [f"{cards} such cards together hold it: --nproc {cards} --set train.distributed=fsdp{more}"]
 
 
