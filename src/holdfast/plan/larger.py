@@ -54,8 +54,9 @@ def public_shapes() -> dict[str, ModelShape]:
 
 
 def what_next(model_folder: Path, config: RunConfig, hardware: Hardware) -> list[dict[str, Any]]:
-    """The longest sequence that fits (up to the model's context) and twice that, and the next larger public model: bytes needed, does it fit.
+    """The longest sequence that fits (up to the model's context) and twice that, and the next larger public model.
 
+    Each with the bytes that training needs, and whether they are there.
     Rows are counted as full: more than `prepare` may find.
     """
     shape = read_shape(model_folder)
