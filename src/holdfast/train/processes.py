@@ -149,7 +149,7 @@ def _run_all(run: Path, train: TrainConfig, request: StopRequest) -> Ended | Non
             )  # fmt: skip
             if output != 2:
                 os.close(output)
-        return _watch(started, folder, request, torchrun=train.nnodes > 1)
+        return _watch(started, folder, request)
     finally:
         _end(started)
 
@@ -174,9 +174,7 @@ def _commands(run: Path, train: TrainConfig) -> list[tuple[list[str], dict[str, 
     ]  # fmt: skip
 
 
-def _watch(
-    started: list["subprocess.Popen[bytes]"], folder: Path, request: StopRequest, *, torchrun: bool
-) -> Ended | None:
+def _watch(started: list["subprocess.Popen[bytes]"], folder: Path, request: StopRequest) -> Ended | None:
     found: dict[int, Ended] = {}
     while len(found) < len(started):
         if request.requested and not (folder / STOP).exists():
@@ -189,13 +187,15 @@ def _watch(
             break
         time.sleep(_POLL)
     bad = [ended for ended in found.values() if ended.code not in (0, STOPPED)]
+    if any(ended.code == STOPPED for ended in found.values()):  # also when somebody else sent them the signal
+        (folder / STOP).touch()
     if not bad:
         return None
     time.sleep(2 * _POLL)  # the others notice within moments; what the first one said is on the disk
-    return first_failure(bad, _told(folder), torchrun=torchrun)
+    return first_failure(bad, _told(folder))
 
 
-def first_failure(bad: list[Ended], told: Mapping[int, Mapping[str, Any]], *, torchrun: bool = False) -> Ended:
+def first_failure(bad: list[Ended], told: Mapping[int, Mapping[str, Any]]) -> Ended:
     """Which process failed first: one that a signal ended, else the one whose own report is the oldest."""
     killed = [ended for ended in bad if ended.code < 0]
     if killed:
