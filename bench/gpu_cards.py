@@ -32,10 +32,10 @@ CARDS = (
 # What is tried in turn where the planner's settings do not fit: changes of the policy, and of torch's allocator.
 SMALLER: tuple[dict[str, Any], ...] = (
     {},
-    {"graph_tokens": 0, "mlp_tokens": 512},
+    {"graph_tokens": 0, "mlp_tokens": 512, "scratch": True},
+    {"graph_tokens": 0, "mlp_tokens": 512, "scratch": True, "alloc": "expandable_segments:False,max_split_size_mb:128"},
     {"graph_tokens": 0, "mlp_tokens": 512, "alloc": "expandable_segments:True,garbage_collection_threshold:0.7"},
-    {"graph_tokens": 0, "mlp_tokens": 512, "alloc": "expandable_segments:False,max_split_size_mb:128"},
-    {"graph_tokens": 0, "mlp_tokens": 256, "offload": True, "alloc": "expandable_segments:False,max_split_size_mb:64"},
+    {"graph_tokens": 0, "mlp_tokens": 256, "offload": True, "scratch": True},
 )
 
 

@@ -168,8 +168,9 @@ def plan(
     if advise or answers is not None:
         finish(lambda console: planning.advise(config, answers, run_dir, console), as_json)
     changes = _with_nproc(overrides, nproc)
-    operation = planning.table if table else planning.plan
-    finish(lambda console: operation(config, model, gpu, changes, console), as_json)
+    if table:
+        finish(lambda console: planning.table(config, model, changes, console), as_json)
+    finish(lambda console: planning.plan(config, model, gpu, changes, console, run_dir), as_json)
 
 
 add_evidence_verbs(app)

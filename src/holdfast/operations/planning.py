@@ -3,13 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast import models
 from holdfast.core.config import CollectConfig, RunConfig, Source, load_config
 from holdfast.core.console import Console
+from holdfast.core.documents import read_json
 from holdfast.core.errors import DoesNotFitError, Interrupted, UsageError
 from holdfast.core.files import atomic_write
+from holdfast.core.manifest import MANIFEST
+from holdfast.core.rundir import RunDir
 from holdfast.core.validated import read_model
 
 if TYPE_CHECKING:
@@ -18,8 +21,18 @@ if TYPE_CHECKING:
 _YES_OR_NO = ("narrow", "experts_agree", "held_out", "owner")
 
 
-def plan(config_file: Path | None, model: str | None, gpu: str | None, overrides: list[str], console: Console) -> int:
-    """Print what would fit, without touching data or loading weights. Exit code 21: it does not."""
+def plan(
+    config_file: Path | None,
+    model: str | None,
+    gpu: str | None,
+    overrides: list[str],
+    console: Console,
+    run_dir: Path | None = None,
+) -> int:
+    """Print what would fit, without touching data or loading weights. Exit code 21: it does not.
+
+    Token counts are those of the run's `prepare`, when it has one (then there are times too).
+    """
     from holdfast.plan.choose import make_plan
     from holdfast.plan.describe import describe
     from holdfast.plan.hardware import probe
@@ -27,7 +40,11 @@ def plan(config_file: Path | None, model: str | None, gpu: str | None, overrides
 
     config, folder = _config_and_model(config_file, model, gpu, overrides)
     hardware = probe(Path.cwd())
-    result = make_plan(folder, config, None, hardware)
+    prepared = RunDir(run_dir or Path("runs") / config.name).stage("prepare").path if config_file is not None else None
+    lengths = _lengths(prepared)
+    result = make_plan(folder, config, lengths, hardware)
+    if lengths is not None:
+        result["remarks"].append(f"tokens as counted in {prepared}")
     larger = what_next(folder, config, hardware)
     code = 0 if result["fits"] else DoesNotFitError.exit_code
     text = "\n".join([describe(result), *(f"next: {line}" for line in describe_next(larger))])
@@ -35,12 +52,18 @@ def plan(config_file: Path | None, model: str | None, gpu: str | None, overrides
     return code
 
 
-def table(config_file: Path | None, model: str | None, gpu: str | None, overrides: list[str], console: Console) -> int:
-    """Print the same run on many machines; `gpu` is not used."""
+def _lengths(prepared: Path | None) -> dict[str, Any] | None:
+    if prepared is None or not (prepared / MANIFEST).is_file():
+        return None
+    return read_json(prepared / "lengths.json")
+
+
+def table(config_file: Path | None, model: str | None, overrides: list[str], console: Console) -> int:
+    """Print the same run on many machines, full rows and a million tokens."""
     from holdfast.plan.hardware import probe
     from holdfast.plan.larger import describe_table, table
 
-    config, folder = _config_and_model(config_file, model, gpu, overrides)
+    config, folder = _config_and_model(config_file, model, None, overrides)
     rows = table(folder, config, probe(Path.cwd()))
     console.result({"base_model": config.base_model, "sequence_len": config.sequence_len, "rows": rows},
                    describe_table(rows))  # fmt: skip

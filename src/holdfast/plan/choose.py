@@ -16,7 +16,7 @@ from holdfast.plan.memory import Demand, Lengths, Place, adapter_parameters, bat
 from holdfast.plan.phases import demands, training_demands
 from holdfast.plan.recompute_choice import fastest
 from holdfast.plan.remedies import Remedy, find_remedies
-from holdfast.plan.several import accumulation, process_count, row_choices
+from holdfast.plan.several import accumulation, in_parts, obstacles, process_count, refuse_parts, row_choices
 from holdfast.plan.shape import ModelShape, read_shape
 from holdfast.plan.target import Limit, Target, check_cards, choose_target, limits_of, real_device
 
@@ -60,12 +60,15 @@ def make_plan(
     shape = read_shape(model_folder)
     target = choose_target(config.plan, hardware)
     check_cards(config.train, target, hardware)
+    refuse_parts(config.train)
     limits = limits_of(target, config.plan, hardware, config.train.nproc)
     counts = Lengths.of(config, lengths)
     choice = choose_batch(shape, config, counts, target, limits)
     problem = None
+    remarks = _remarks(shape, config, counts, target, limits, choice, hardware)
     if choice.failed is not None:
         problem = _problem(shape, config, counts, target, choice.failed, limits[choice.failed.place])
+        remarks += _fits_in_parts(shape, config, counts, target, limits, choice.failed, hardware)
     device = real_device(config.plan, hardware)
     return {
         "fits": problem is None,
@@ -93,7 +96,7 @@ def make_plan(
         "phases": [_phase(d, limits[d.place], _counts(d, limits, counts)) for d in choice.demands],
         "limits": {place: asdict(limit) for place, limit in limits.items()},
         "expected": expected(shape, config, counts, target, hardware.cores, choice.rows, choice.policy),
-        "remarks": _remarks(shape, config, counts, target, limits, choice, hardware),
+        "remarks": remarks,
         "hardware": asdict(hardware),
         "constants": [row._asdict() for row in TABLE],
     }
@@ -193,6 +196,29 @@ def _problem(
         "message": "\n".join(lines),
         "next": _next(remedies),
     }
+
+
+def _fits_in_parts(
+    shape: ModelShape,
+    config: RunConfig,
+    counts: Lengths,
+    target: Target,
+    limits: Mapping[Place, Limit],
+    failed: Demand,
+    hardware: Hardware,
+) -> list[str]:
+    """Whether the cards of this machine (of an imagined one: two) together hold what one of them does not."""
+    cards = 2 if target.hypothetical else len(hardware.gpus)
+    if (failed.phase, failed.place) != ("train", "gpu") or config.train.nproc > 1 or cards < 2:
+        return []
+    train = in_parts(config.train, cards)
+    changed = config.model_copy(update={"train": train})
+    if obstacles(train) or choose_batch(shape, changed, counts, target, limits).failed is not None:
+        return [f"{cards} such cards together (train.distributed: fsdp) would not hold it either"]
+    steps = train.gradient_accumulation_steps
+    same = steps == config.train.gradient_accumulation_steps
+    more = "" if same else f" --set train.gradient_accumulation_steps={steps}"
+    return [f"{cards} such cards together hold it: --nproc {cards} --set train.distributed=fsdp{more}"]
 
 
 def _remedy_text(remedy: Remedy) -> str:

@@ -54,17 +54,18 @@ def public_shapes() -> dict[str, ModelShape]:
 
 
 def what_next(model_folder: Path, config: RunConfig, hardware: Hardware) -> list[dict[str, Any]]:
-    """The longest sequence that fits and twice that, and the next larger public model: bytes needed, does it fit.
+    """The longest sequence that fits (up to the model's context) and twice that, and the next larger public model.
 
+    Each with the bytes that training needs, and whether they are there.
     Rows are counted as full: more than `prepare` may find.
     """
     shape = read_shape(model_folder)
     target = choose_target(config.plan, hardware)
     limits = limits_of(target, config.plan, hardware, config.train.nproc)
     found = []
-    length = config.sequence_len
+    length, longest = config.sequence_len, min(_LONGEST, shape.context or _LONGEST)
     fits, _ = _training(shape, config, length, target, limits)
-    while fits and length * 2 <= _LONGEST:
+    while fits and length * 2 <= longest:
         larger, needed = _training(shape, config, length * 2, target, limits)
         if not larger:
             found.append(_row("sequence_len", str(length * 2), needed, limits[target.device], larger))

@@ -15,6 +15,28 @@ def is_sharded(train: TrainConfig) -> bool:
     return train.distributed == "fsdp" and process_count(train) > 1
 
 
+def obstacles(train: TrainConfig) -> list[str]:
+    """Keys that leave nothing of holdfast's own layers and matrices: only they gather divided weights."""
+    kernels = train.kernels
+    wrong = {
+        "train.kernels.use: never": kernels.use == "never",
+        "train.kernels: neither fused_layer nor fused_lora": not (kernels.fused_layer or kernels.fused_lora),
+        "train.lora_dropout above 0": train.lora_dropout > 0,
+        "train.use_dora": train.use_dora,
+    }
+    return [name for name, there in wrong.items() if there]
+
+
+def refuse_parts(train: TrainConfig) -> None:
+    """Raises ConfigError when frozen weights are to be divided that nothing would gather."""
+    found = obstacles(train)
+    if is_sharded(train) and found:
+        raise ConfigError(
+            f"train.distributed: fsdp divides what holdfast computes itself, and that is nothing with {found[0]}",
+            hint="change that, or train.distributed: ddp",
+        )
+
+
 def row_choices(train: TrainConfig) -> list[int]:
     """Rows at once for each process, largest first, that keep the effective batch. Raises ConfigError for none."""
     effective, count = train.micro_batch_size * train.gradient_accumulation_steps, process_count(train)
@@ -27,6 +49,13 @@ def row_choices(train: TrainConfig) -> list[int]:
             hint=f"holdfast plan -c FILE --set train.gradient_accumulation_steps={_next_that_divides(train, count)}",
         )
     return found
+
+
+def in_parts(train: TrainConfig, cards: int) -> TrainConfig:
+    """The same training with the frozen weights divided among `cards` cards (more accumulation where it must be)."""
+    steps = _next_that_divides(train, cards)
+    changed = {"nproc": cards, "nnodes": 1, "distributed": "fsdp", "gradient_accumulation_steps": steps}
+    return train.model_copy(update=changed)
 
 
 def _next_that_divides(train: TrainConfig, count: int) -> int:

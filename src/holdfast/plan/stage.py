@@ -6,6 +6,7 @@ from holdfast import models
 from holdfast.core.context import StageContext
 from holdfast.plan.choose import make_plan, refuse_unfit
 from holdfast.plan.describe import describe
+from holdfast.plan.expected import describe_expected
 from holdfast.plan.hardware import probe
 
 
@@ -22,6 +23,7 @@ def run(context: StageContext) -> None:
     context.out.write_json("plan.json", plan)
     refuse_unfit(plan)
     context.out.write_json("settings.json", plan["settings"])
-    context.console.say("  " + describe(plan).splitlines()[0])
+    for line in (describe(plan).splitlines()[0], *describe_expected(plan["expected"])):
+        context.console.say(f"  {line}")
     for remark in plan["remarks"]:
         context.console.say(f"  note: {remark}")

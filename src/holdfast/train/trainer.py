@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from holdfast import models
 from holdfast.core.config import TrainConfig
-from holdfast.core.console import Console
+from holdfast.core.console import Bar, Console
 from holdfast.core.errors import Interrupted
 from holdfast.models import Tokenizer, TrainingTokens
 
@@ -38,7 +39,7 @@ from holdfast.train.noise import add_noise  # noqa: E402
 from holdfast.train.optimizer import NoWaiting  # noqa: E402
 from holdfast.train.processes import process_count  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
-from holdfast.train.retry import train_with_retry  # noqa: E402
+from holdfast.train.retry import tell, train_with_retry  # noqa: E402
 from holdfast.train.stop import StopRequest, stop_on_signal  # noqa: E402
 from holdfast.train.summary import summarize  # noqa: E402
 from holdfast.train.together import Agreement, Together, distributed_arguments, same_order  # noqa: E402
@@ -125,36 +126,26 @@ def fine_tune(
     main = together is None or together.main
     with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) if main else nullcontext() as writer:
         trainer = build_trainer(job, base, tokenizer, train_rows, valid_rows, folder, writer)
-        order = None if together is None else same_order(trainer, job.seed)
         stop = request if together is None else StopRequest()
         with console.progress("training", _total_steps(trainer)) as bar:
             guard = LossGuard(trainer, train_rows, folder)
-            meter = Meter(job.train.nproc)
-            trainer.add_callback(meter)
-            trainer.add_callback(StopOrKeep(job.train))
-            if together is not None and order is not None:
-                trainer.add_callback(Agreement(together, request, stop, guard, order))
-            if main:
-                trainer.add_callback(Watch(bar, stop, guard, meter, job.train))
+            _add_callbacks(trainer, job, guard, bar, request, stop, together)
 
             def forget() -> None:
                 guard.forget()
                 if job.fast:
                     trainer.holdfast_path.forget()
 
-            def tell(change: dict[str, Any]) -> None:
-                console.say(
-                    f"  out of memory in step {change['step']}: going on with micro_batch_size "
-                    f"{change['micro_batch_size']}, gradient_accumulation_steps {change['gradient_accumulation_steps']}"
-                )
-                if journal is not None:
-                    journal("out_of_memory", **change)
-
             changes: list[dict[str, Any]] = []
             try:
                 if not take_finished(trainer, job.checkpoint, job.train.early_stopping_patience):
                     changes = train_with_retry(
-                        trainer, folder, job.checkpoint, forget=forget, report=tell, alone=together is None
+                        trainer,
+                        folder,
+                        job.checkpoint,
+                        forget=forget,
+                        report=partial(tell, console, journal),
+                        alone=together is None,
                     )
                 guard.check()
             finally:  # a checkpoint that a full disk cut off would keep the disk full
@@ -165,6 +156,25 @@ def fine_tune(
     summary = summarize(trainer, train_rows, time.monotonic() - started, resumed=job.checkpoint is not None)
     summary |= {"kept_step": kept, "out_of_memory": changes}
     return Result(trainer.model, trainer.state.log_history, summary)
+
+
+def _add_callbacks(
+    trainer: Any,
+    job: Job,
+    guard: LossGuard,
+    bar: Bar,
+    request: StopRequest,
+    stop: StopRequest,
+    together: Together | None,
+) -> None:
+    """request: a signal came to this process; stop: all processes have agreed on it."""
+    meter = Meter(job.train.nproc)
+    trainer.add_callback(meter)
+    trainer.add_callback(StopOrKeep(job.train))
+    if together is not None:
+        trainer.add_callback(Agreement(together, request, stop, guard, same_order(trainer, job.seed)))
+    if together is None or together.main:
+        trainer.add_callback(Watch(bar, stop, guard, meter, job.train))
 
 
 def build_trainer(

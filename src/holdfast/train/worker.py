@@ -49,7 +49,7 @@ def main() -> int:
     try:
         train_here(context, checkpoint, share, together)
     except KeyboardInterrupt:
-        return STOPPED
+        return STOPPED if "HOLDFAST_STORE" in os.environ else 0  # for torchrun anything else is a failure
     together.wait()
     if together.main:
         (folder / "finished").touch()

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.console import Console
+from holdfast.operations.planning import plan as operation
 from holdfast.plan.choose import plan_for
 from holdfast.plan.constants import GIB
 from holdfast.plan.describe import describe
@@ -104,3 +106,23 @@ def test_rates_are_ranges_that_grow_with_the_card() -> None:
         assert smaller.stock[0] < smaller.stock[1]
     assert rate_for(None).device_class == "cpu"
     assert rate_for(None, apple=True).device_class == "apple"
+
+
+def test_plan_takes_the_token_counts_of_a_run_that_is_prepared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_config(tmp_path, "Qwen2.5-7B")
+    file, prepared = tmp_path / "c.yaml", tmp_path / "run" / "02-prepare"
+    file.write_text(
+        f"name: x\nbase_model: {tmp_path}\nplan: {{gpu: 24GB}}\ncollect: {{sources: [{{path: a.jsonl}}]}}\n"
+    )
+    assert operation(file, None, None, [], Console(quiet=True), tmp_path / "run") == 0
+    assert "time: not known before stage prepare" in capsys.readouterr().out
+    prepared.mkdir(parents=True)
+    (prepared / "lengths.json").write_text(json.dumps(LENGTHS))
+    (prepared / "manifest.json").write_text("{}")
+    assert operation(file, None, None, [], Console(quiet=True), tmp_path / "run") == 0
+    text = capsys.readouterr().out
+    assert "training time: " in text
+    assert "verify " in text
+    assert f"tokens as counted in {prepared}" in text

@@ -121,3 +121,19 @@ def test_the_next_larger_sequence_and_model_are_named_with_what_they_need(tmp_pa
     assert model["what"] == "model"
     assert "14B" in model["value"]
     assert len(describe_next(rows)) == 3
+
+
+@pytest.mark.parametrize("train", [{"lora_dropout": 0.1}, {"kernels": {"use": "never"}}, {"use_dora": True}])
+def test_parts_that_nothing_would_gather_are_refused(train: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="divides what holdfast computes itself"):
+        plan(tmp_path, cards(2, 80), nproc=2, distributed="fsdp", **train)
+
+
+def test_a_refusal_says_whether_all_cards_together_would_hold_it(tmp_path: Path) -> None:
+    def told(gib: float, **train: Any) -> str:
+        return " ".join(plan(tmp_path, cards(2, gib), **train)["remarks"])
+
+    assert "2 such cards together hold it: --nproc 2 --set train.distributed=fsdp" in told(7.6)
+    assert "would not hold it either" in told(4)
+    assert "would not hold it either" in told(7.6, lora_dropout=0.1)
+    assert "such cards together" not in told(80)
