@@ -225,11 +225,13 @@ class Redactor:
 
         pending = [(row, place) for row, own in enumerate(texts) for place in range(len(own))]
         while pending:
-            found = names.find_names([texts[row][place] for row, place in pending], model)
+            # System prompts and tags come again and again: each text is looked at once.
+            different = list(dict.fromkeys(texts[row][place] for row, place in pending))
+            found = dict(zip(different, names.find_names(different, model), strict=True))
             changed = []
-            for (row, place), spans in zip(pending, found, strict=True):
+            for row, place in pending:
                 text = texts[row][place]
-                if hidden := self.hidden_names(text, spans):
+                if hidden := self.hidden_names(text, found[text]):
                     texts[row][place] = self.mask(self._replace(text, hidden, counts[row]), counts[row])
                     changed.append((row, place))
             pending = changed

@@ -15,9 +15,10 @@ def screen(redactor: Redactor, examples: Sequence[Example]) -> list[int]:
     if redactor.config.ner is not None:
         from holdfast.redact import names
 
-        texts = [(at, text) for at in rest for text in name_texts(examples[at])]
-        spans = names.find_names([text for _, text in texts], redactor.config.ner)
-        found |= {at for (at, text), own in zip(texts, spans, strict=True) if redactor.hidden_names(text, own)}
+        different = list(dict.fromkeys(text for at in rest for text in name_texts(examples[at])))
+        spans = zip(different, names.find_names(different, redactor.config.ner), strict=True)
+        named = {text for text, own in spans if redactor.hidden_names(text, own)}
+        found |= {at for at in rest if not named.isdisjoint(name_texts(examples[at]))}
     if redactor.config.scanner:
         from holdfast.redact.scanner import scan_examples
 
