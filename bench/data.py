@@ -5,9 +5,10 @@ python bench/data.py [--rows 100000 1000000 3000000] [--near] [--datasets] [--di
 Runs the product (`holdfast prepare`, as a user would) on generated rows of about 600 bytes, reads from the journal how
 long each phase took, and samples the resident memory of the process and its children. `rows_per_second` is rows over
 the seconds of stage collect plus the phases contract, conflicts, duplicates, assign and write of stage prepare: read →
-contract → exact duplicates → split → write. Near duplicates and the split proof are counted apart. `--tokens` adds the
-token audit, `--near` adds near duplicates, `--datasets` the same contract and duplicate work through `datasets.map` and
-`filter`, `--sketches` rensa against datasketch.
+contract → exact duplicates → split → write. `--redact` also masks secrets (`bench/redact.py` measures that alone). Near
+duplicates and the split proof are counted apart. `--tokens` adds the token audit, `--near` adds near duplicates,
+`--datasets` the same contract and duplicate work through `datasets.map` and `filter`, `--sketches` rensa against
+datasketch.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def write_rows(path: Path, rows: int, seed: int = 1) -> int:
     return path.stat().st_size
 
 
-def measure_product(folder: Path, data: Path, rows: int, *, near: bool, tokens: bool) -> dict[str, Any]:
+def measure_product(folder: Path, data: Path, rows: int, *, near: bool, tokens: bool, redact: bool) -> dict[str, Any]:
     """One `holdfast prepare` in a process of its own; without `tokens` it is ended when the splits are written."""
     (folder / "contract.yaml").write_text(CONTRACT)
     threshold = "0.8" if near else "null"
@@ -77,6 +78,7 @@ def measure_product(folder: Path, data: Path, rows: int, *, near: bool, tokens: 
         f"name: bench\ncollect:\n  sources:\n    - {{path: {data}}}\n"
         f"prepare: {{contract: contract.yaml, near_duplicate_threshold: {threshold}, test_set_size: 10000, "
         "val_set_size: 10000}\n"
+        f"redact: {{enabled: {str(redact).lower()}, pseudonym_key_file: {folder / 'key'}}}\n"
     )
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
@@ -109,6 +111,9 @@ def measure_product(folder: Path, data: Path, rows: int, *, near: bool, tokens: 
         "rows_per_second": round(rows / counted),
         "prepare_rows_per_second": round(rows / (counted - seconds["collect"])),
         "prepare_rows_per_cpu_second": round(rows / sum(cpu[phase] for phase in COUNTED)),
+        "collect_rows_per_second": round(rows / seconds["collect"]),
+        "collect_rows_per_cpu_second": round(rows / (memory.cpu["collect"] - memory.cpu.get("start", 0.0))),
+        "redact": redact,
         "seconds": {**seconds, "wall": round(time.monotonic() - started, 1)},
         "peak_rss_mib": {phase: round(size / 2**20) for phase, size in peak.items()},
     }
@@ -126,7 +131,18 @@ def measure_product(folder: Path, data: Path, rows: int, *, near: bool, tokens: 
 
 def _phase(run: Path) -> str:
     """What runs now, from the last line of the journal."""
-    order = ("contract", "conflicts", "duplicates", "near", "assign", "proof", "write", "tokens", "documents")
+    order = (
+        "contract",
+        "conflicts",
+        "duplicates",
+        "near",
+        "assign",
+        "proof",
+        "write",
+        "augment",
+        "tokens",
+        "documents",
+    )
     try:
         last = json.loads((run / "journal.jsonl").read_text().splitlines()[-1])
     except (OSError, IndexError, ValueError):
@@ -137,10 +153,11 @@ def _phase(run: Path) -> str:
 
 
 class Memory:
-    """Samples the memory of a process and its children: the most in each phase, shared pages counted once."""
+    """Samples a process and its children: most memory in each phase (shared pages count once), processor seconds."""
 
     def __init__(self, pid: int, phase: Callable[[], str]) -> None:
         self.peak: dict[str, int] = {}
+        self.cpu: dict[str, float] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(pid, phase))
         self._thread.start()
@@ -150,9 +167,11 @@ class Memory:
             try:
                 tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
                 size = sum(process.memory_full_info().pss for process in tree)
+                cpu = sum(sum(process.cpu_times()[: 4 if process.pid == pid else 2]) for process in tree)
             except psutil.Error:
                 continue
             name = phase()
+            self.cpu[name] = cpu  # seconds since the start, of ended children too
             self.peak[name] = max(self.peak.get(name, 0), size)
 
     def stop(self) -> dict[str, int]:
@@ -213,6 +232,7 @@ def main() -> None:
     parser.add_argument("--near", type=int, nargs="*", default=[], metavar="ROWS")
     parser.add_argument("--datasets", type=int, nargs="*", default=[], metavar="ROWS")
     parser.add_argument("--tokens", action="store_true", help="let prepare end: adds the token audit")
+    parser.add_argument("--redact", action="store_true", help="mask secrets while collecting")
     parser.add_argument("--sketches", action="store_true")
     parser.add_argument("--dir", type=Path)
     options = parser.parse_args()
@@ -228,11 +248,11 @@ def main() -> None:
             write_rows(data, rows)
             if rows in options.rows:
                 result.setdefault("product", []).append(
-                    measure_product(folder, data, rows, near=False, tokens=options.tokens)
+                    measure_product(folder, data, rows, near=False, tokens=options.tokens, redact=options.redact)
                 )
             if rows in options.near:
                 result.setdefault("near", []).append(
-                    measure_product(folder, data, rows, near=True, tokens=options.tokens)
+                    measure_product(folder, data, rows, near=True, tokens=options.tokens, redact=options.redact)
                 )
             if rows in options.datasets:
                 result.setdefault("datasets", []).append(measure_datasets(folder, data, rows))

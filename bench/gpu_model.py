@@ -21,6 +21,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True, "max_position_embeddings": 32768,
         "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
     },
+    "Qwen2.5-32B": {
+        "model_type": "qwen2", "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64,
+        "num_attention_heads": 40, "num_key_value_heads": 8, "vocab_size": 152064,
+        "max_position_embeddings": 32768, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+    },
     "smoke": {
         "model_type": "qwen2", "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1024, "max_position_embeddings": 32768,

@@ -10,6 +10,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
+POLICY = ("offload", "mlp_tokens", "keep_weights", "graph_tokens", "scratch")
+
+
 def run_config(base: str, tokens: int, **train: Any) -> Any:
     """Settings of performance.md: LoRA r 16 on all matrices, paged 8-bit AdamW, packing, no dropout."""
     from holdfast.core.config import RunConfig
@@ -35,7 +38,7 @@ def holdfast_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
 
     model = build_model(case["shape"], case["base"])
     count = model.config.num_hidden_layers
-    settings = {key: case[key] for key in ("offload", "mlp_tokens", "keep_weights", "graph_tokens") if key in case}
+    settings = {key: case[key] for key in POLICY if key in case}
     policy = read_policy({"levels": case.get("levels") or [[case.get("level", "layer"), count]], **settings})
     train = {"max_steps": steps, "kernels": case.get("kernels", {})}
     config = run_config(case["base"], case["tokens"], **train)

@@ -63,6 +63,23 @@ TEMPLATES = (
     "deployed commit <sha7> as image app:<version> at <time>, <n> of <n> pods ready",
     "rows read <order>, written <order>, checksum <sha>, epoch <epoch>",
 )
+# What most rows of tickets, alerts and runbooks are made of: numbers, times and versions, and nothing to hide.
+PROSE = (
+    "The nightly backup of the billing database took <n> minutes longer than last week.",
+    "Users in the north office cannot print since the update to <version>.",
+    "Please restart the queue worker and watch the backlog until it is below <n> items.",
+    "Disk latency on pve<n> is <ms> ms, above the threshold of 5 ms, since <time>.",
+    "1. Check the leader of the etcd cluster. 2. Compact the history. 3. Defragment one member at a time.",
+    "The certificate expires in <n> days; renew it and reload the proxy without dropping connections.",
+    "After the failover replica lag went from <ms> ms to zero within <n> minutes.",
+    "Memory of the cache grew by <n> % after the deploy, evictions are normal.",
+    "I cannot log in to the portal, it says my session has expired, this is urgent because payroll closes today.",
+    "Root cause: a retry storm after the timeout was lowered to <ms> ms in release <version>.",
+    "Escalate to the storage team when more than <n> volumes are degraded for over ten minutes.",
+    "The link between both data centres flaps about <n> times an hour, mostly at night.",
+    "kubelet reports PLEG is not healthy, <n> pods are stuck in Terminating on this node.",
+    "Could you add a dashboard for queue depth and consumer lag by the end of the sprint?",
+)
 _SLOT = re.compile(r"\{(\w+):(\w+)\}|<(\w+)>")
 
 
@@ -125,3 +142,19 @@ def make_corpus(locales: tuple[str, ...], rows: int, seed: int) -> list[tuple[st
             done = slot.end()
         corpus.append((locale, Labelled("".join((*parts, template[done:])), tuple(labels))))
     return corpus
+
+
+def make_typical(locales: tuple[str, ...], rows: int, seed: int, share: float, characters: int) -> list[str]:
+    """Texts of about so many characters on average; `share` of them hold one sentence of TEMPLATES."""
+    r = random.Random(seed)
+    dense = iter(make_corpus(locales, rows, seed))
+    fake = Faker(locales[0])
+    texts = []
+    for _ in range(rows):
+        parts = [next(dense)[1].text] if r.random() < share else []
+        wanted = r.uniform(0.5, 1.5) * characters - 40  # a sentence more or less
+        while not parts or sum(map(len, parts)) < wanted:
+            parts.append(_SLOT.sub(lambda slot: _value(slot[3], fake, r), r.choice(PROSE)))
+        r.shuffle(parts)
+        texts.append(" ".join(parts))
+    return texts

@@ -3,7 +3,8 @@
     PYTHONPATH=src python bench/redact.py [--locales held-out|validation|development] [--rows 6000] [--misses]
 
 Prints one JSON line. A label counts as found when all its letters and digits are masked; a mask is right when it
-touches a label.
+touches a label. `holdfast` rates are for rows that nearly all hold a secret; `typical` has rows of about 140
+characters, of which a share holds a sentence with a secret. `with_names` adds the bundled name finder.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from labelled import DEVELOPMENT, HELD_OUT, VALIDATION, Labelled, make_corpus  # noqa: E402
+from labelled import DEVELOPMENT, HELD_OUT, VALIDATION, Labelled, make_corpus, make_typical  # noqa: E402
 
 from holdfast.core.config import RedactConfig  # noqa: E402
 from holdfast.core.records import Example, Message  # noqa: E402
@@ -88,6 +89,38 @@ def presidio() -> Callable[[str], Spans] | None:
     return lambda text: [(r.start, r.end, r.entity_type) for r in analyzer.analyze(text, language="en")]
 
 
+def examples_of(texts: Sequence[str]) -> list[Example]:
+    """One row for each text."""
+    return [Example(messages=(Message(role="user", content=t),), source=f"x:{n}") for n, t in enumerate(texts)]
+
+
+def measure_typical(
+    config: RedactConfig, locales: tuple[str, ...], share: float, rows: int, seed: int
+) -> dict[str, float]:
+    """Rows a second for rows of about 140 characters of which `share` holds a secret."""
+    texts = make_typical(locales, rows, seed, share, 140)
+    few = examples_of(texts[:2000])
+    named = Redactor(config.model_copy(update={"ner": "bundled"}))
+    named.mask_examples(few[:10])
+    return {
+        "rows_with_a_secret": share, "mean_characters": round(sum(map(len, texts)) / len(texts), 1),
+        **measure_speed(config, examples_of(texts)),
+        "with_names_rows_per_second": rate(lambda: named.mask_examples(few), len(few), 1),
+    }  # fmt: skip
+
+
+def measure_speed(config: RedactConfig, examples: list[Example]) -> dict[str, int]:
+    """Rows a second, each time with a redactor that has not seen the rows."""
+
+    def mask(scanner: bool) -> None:
+        Redactor(config.model_copy(update={"scanner": scanner})).mask_examples(examples)
+
+    return {
+        "mask_rows_per_second": rate(lambda: mask(False), len(examples)),
+        "mask_and_scan_rows_per_second": rate(lambda: mask(True), len(examples)),
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -99,20 +132,19 @@ def main() -> None:
     locales = {"held-out": HELD_OUT, "validation": VALIDATION, "development": DEVELOPMENT}[options.locales]
     corpus = make_corpus(locales, options.rows, options.seed)
     texts = [row.text for _, row in corpus]
-    examples = [Example(messages=(Message(role="user", content=t),), source=f"x:{n}") for n, t in enumerate(texts)]
+    examples = examples_of(texts)
     with tempfile.TemporaryDirectory() as folder:
         config = RedactConfig(pseudonym_key_file=str(Path(folder) / "key"))
         redactor = Redactor(config)
         ours = score(corpus, lambda t: [(s.start, s.end, s.type) for s in redactor.find(t)], options.misses)
-        plain = Redactor(config.model_copy(update={"scanner": False}))
-        speed = {
-            "mask_rows_per_second": rate(lambda: plain.mask_examples(examples), len(texts)),
-            "mask_and_scan_rows_per_second": rate(lambda: redactor.mask_examples(examples), len(texts)),
-        }
+        speed = measure_speed(config, examples)
+        typical = [
+            measure_typical(config, locales, share, options.rows, options.seed) for share in (0.0, 0.1, 0.3, 1.0)
+        ]
     other = presidio()
     report: dict[str, Any] = {
         "bench": "redact", "rows": len(texts), "mean_characters": round(sum(map(len, texts)) / len(texts), 1),
-        "locales": list(locales), "holdfast": ours | speed, "presidio": "not installed",
+        "locales": list(locales), "holdfast": ours | speed, "typical": typical, "presidio": "not installed",
     }  # fmt: skip
     if other is not None:
         sample = corpus[: max(200, len(corpus) // 20)]

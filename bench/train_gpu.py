@@ -112,6 +112,8 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
             "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 3),
         }  # fmt: skip
         found["process_gib"] = round(held[0] / GIB, 3)
+        segments = torch.cuda.memory_snapshot()
+        found["expandable"] = sum(bool(s.get("is_expandable")) for s in segments) / max(1, len(segments))
     return found
 
 
@@ -148,6 +150,8 @@ def in_processes(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     for group in groups:
         command = [sys.executable, __file__, "--worker", json.dumps(group)]
         environ = dict(os.environ)
+        if "alloc" in group[0]:  # read when CUDA starts; torch 2.9 renamed the variable
+            environ |= {"PYTORCH_CUDA_ALLOC_CONF": group[0]["alloc"], "PYTORCH_ALLOC_CONF": group[0]["alloc"]}
         if group[0]["trainer"] == "unsloth" and "UNSLOTH_SITE" in environ:  # it pins older versions of TRL and datasets
             environ["PYTHONPATH"] = environ["UNSLOTH_SITE"] + ":" + environ.get("PYTHONPATH", "")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:

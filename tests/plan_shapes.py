@@ -21,6 +21,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "Qwen2.5-0.5B": ("qwen2", 896, 4864, 24, 14, 2, 151936, True),
         "Llama-3-8B": ("llama", 4096, 14336, 32, 32, 8, 128256, False),
         "Llama-3.2-1B": ("llama", 2048, 8192, 16, 32, 8, 128256, True),
+        "SmolLM2-135M": ("llama", 576, 1536, 30, 9, 3, 49152, True),
         "Mistral-7B-v0.1": ("mistral", 4096, 14336, 32, 32, 8, 32000, False),
         "Qwen3-0.6B": ("qwen3", 1024, 3072, 28, 16, 8, 151936, True),
         "gemma-2b": ("gemma", 2048, 16384, 18, 8, 1, 256000, None),

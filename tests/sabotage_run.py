@@ -41,15 +41,17 @@ def around(
 
 def end_token_masked() -> None:
     """The label of the token that ends each answer is left out of the loss."""
-    encode = models.encode_example
+    encode = models.encode_examples
 
-    def masked(tokenizer: Any, messages: Any) -> models.TrainingTokens:
-        ids, labels = encode(tokenizer, messages)
-        last = max(at for at, label in enumerate(labels) if label != models.NOT_TRAINED)
-        struck("end_token_masked", f"label {labels[last]}")
-        return models.TrainingTokens(ids, [*labels[:last], models.NOT_TRAINED, *labels[last + 1 :]])
+    def masked(tokenizer: Any, conversations: Any) -> list[models.TrainingTokens]:
+        found = []
+        for ids, labels in encode(tokenizer, conversations):
+            last = max(at for at, label in enumerate(labels) if label != models.NOT_TRAINED)
+            struck("end_token_masked", f"label {labels[last]}")
+            found.append(models.TrainingTokens(ids, [*labels[:last], models.NOT_TRAINED, *labels[last + 1 :]]))
+        return found
 
-    models.encode_example = masked
+    models.encode_examples = masked
 
 
 def rescaled(adapter: Path, factor: float, to: Path) -> Path:

@@ -9,7 +9,7 @@
 | iterate | 10 | better, but a gate failed |
 | keep | 0 | better, and every gate passed |
 
-p is the exact McNemar test, the interval is the paired bootstrap of the comparison. "Better" needs both of them: with
+p is the exact McNemar test, the interval is that of the comparison (paired). "Better" needs both of them: with
 few discordant items the interval alone is too narrow.
 """
 
@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.constant_label import ONE_LABEL, Verdict, judge_constant, only_label
-from holdfast.core.config import DecideConfig
+from holdfast.core.config import DecideConfig, RunConfig
 from holdfast.core.context import StageContext
+from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError
 from holdfast.core.manifest import require_product
 from holdfast.core.measures import answer_score
@@ -120,8 +121,8 @@ def run(context: StageContext) -> None:
     baseline, tuned = _read(inputs["baseline"] / "results.json"), _read(inputs["evaluate"] / "results.json")
     comparison = {k: v for k, v in _read(inputs["evaluate"] / "comparison.json").items() if k != "rows"}
     ladder, parity = _read(inputs["verify"] / "ladder.json"), _read(inputs["verify"] / "parity.json")
-    rungs, named = ladder["rungs"], context.config.verify.deploy
-    deploy = str(ladder["deploy"]) if named == "auto" else named
+    rungs = ladder["rungs"]
+    deploy = deployed_quantization(context.config.verify.deploy, inputs["verify"])
     deployed = next((rung for rung in rungs if rung["rung"] == deploy), None)
     if deployed is None:
         raise IntegrityError(
@@ -133,7 +134,8 @@ def run(context: StageContext) -> None:
     forgetting = _read(lost) if context.config.evaluate.general_probe else None
     decision = decide(
         baseline, tuned, deployed, comparison, gates, parity=parity, rungs=rungs, forgetting=forgetting,
-        more=_more_gates(context, deployed), losses=_read(inputs["train"] / "losses.json")["valid"],
+        more=more_gates(context.config, inputs["evaluate"], _read(inputs["evaluate"] / "slices.json"), deployed),
+        losses=_read(inputs["train"] / "losses.json")["valid"],
     )  # fmt: skip
     document = describe(decision, baseline, tuned, rungs, comparison)
     context.out.write_json("decision.json", document)
@@ -143,15 +145,17 @@ def run(context: StageContext) -> None:
     context.console.say(f"  {decision.verdict}: {decision.reasons[1]}")
 
 
-def _more_gates(context: StageContext, deployed: Results) -> list[GateResult]:
-    """Gates over documents that need not be there: slices, leak audit, redacted values, latency."""
-    folder, gates = context.inputs["evaluate"], context.config.decide
-    found = [slice_gate(_read(folder / "slices.json"), gates)]
-    if context.config.audit.enabled:
-        found.append(leak_gate(_read(folder / "leak_audit.json"), context.config.audit))
-    if (folder / "redacted.json").is_file():
-        found.append(redacted_gate(_read(folder / "redacted.json")))
-    latency = latency_gate(deployed, gates)
+def more_gates(config: RunConfig, evaluate: Path, slices: Mapping[str, Any], deployed: Results) -> list[GateResult]:
+    """Gates beside those of the scores: slices, leak audit, redacted values, latency.
+
+    evaluate: folder of that stage, whose leak_audit.json and redacted.json need not be there; slices: slices.json.
+    """
+    found = [slice_gate(slices, config.decide)]
+    if config.audit.enabled:
+        found.append(leak_gate(_read(evaluate / "leak_audit.json"), config.audit))
+    if (evaluate / "redacted.json").is_file():
+        found.append(redacted_gate(_read(evaluate / "redacted.json")))
+    latency = latency_gate(deployed, config.decide)
     return found if latency is None else [*found, latency]
 
 

@@ -3,7 +3,6 @@
 The heavy libraries are imported inside functions: they take seconds, and `holdfast --help` must not pay for them.
 """
 
-import json
 import logging
 import os
 import warnings
@@ -11,26 +10,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from holdfast.core.digest import digest_file
+from holdfast.core.base_model import BUNDLED as BUNDLED
+from holdfast.core.base_model import MODEL_FILES as MODEL_FILES
+from holdfast.core.base_model import digest_base_model as digest_base_model
+from holdfast.core.base_model import find_base_model as find_base_model
 from holdfast.core.errors import ModelError
+from holdfast.core.labels import NOT_TRAINED as NOT_TRAINED
+from holdfast.core.labels import TrainingTokens as TrainingTokens
+from holdfast.core.labels import label_tokens
 from holdfast.core.records import Message
+from holdfast.core.weight_files import require_whole_weights
 
-BUNDLED = {"pebble": Path(__file__).parent / "pebble"}
-# What makes a model what it is; a model card beside it may change freely.
-MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
-               "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")  # fmt: skip
-NOT_TRAINED = -100  # torch's cross-entropy skips this label
 # A fast tokenizer and a causal model of transformers; its own annotations do not cover quantised or adapted models.
 Tokenizer = Any
 Model = Any
 Quantized = Literal["nf4", "int8", "none"]
-
-
-class TrainingTokens(NamedTuple):
-    """One conversation as the trainer sees it; `labels` equals `input_ids` where the loss counts, else -100."""
-
-    input_ids: list[int]
-    labels: list[int]
 
 
 class Answer(NamedTuple):
@@ -61,61 +55,18 @@ def go_offline() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def find_base_model(name: str) -> Path:
-    """Folder of a base model: `pebble`, a folder, or a Hub id that is already in the local cache.
-
-    Raises ModelError when it is missing or lacks config.json, safetensors weights or tokenizer.json.
-    """
-    folder = BUNDLED.get(name) or Path(name).expanduser()
-    if not folder.is_dir():
-        folder = _find_in_cache(name) or folder
-    if not folder.is_dir():
-        raise ModelError(
-            f"base model {name!r} is neither a folder here nor in the local Hugging Face cache; nothing is downloaded",
-            hint="give a folder in base_model:, or on a connected machine: holdfast fetch MODEL --to DIR",
-        )
-    missing = [file for file in ("config.json", "tokenizer.json") if not (folder / file).is_file()]
-    if not any(folder.glob("*.safetensors")):
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        missing.append("*.safetensors" + (" (pickled .bin weights are refused: they can run code)" if pickled else ""))
-    if missing:
-        raise ModelError(
-            f"{folder} is not a usable model folder: no {', no '.join(missing)}",
-            hint="copy what is missing into that folder, or fetch the whole model again: holdfast fetch MODEL --to DIR",
-        )
-    return folder
-
-
-def _find_in_cache(name: str) -> Path | None:
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    entry = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{name.replace('/', '--')}"
-    reference = entry / "refs" / "main"
-    return entry / "snapshots" / reference.read_text().strip() if reference.is_file() else None
-
-
-def digest_base_model(folder: Path) -> dict[str, str]:
-    """Digest of every file that makes the model, by name."""
-    files = sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
-    return {path.name: digest_file(path) for path in files}
-
-
-def read_model_config(folder: Path) -> dict[str, Any]:
-    """The model's `config.json`. Raises ModelError when it cannot be read."""
-    try:
-        document = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from None
-    if not isinstance(document, dict):
-        raise ModelError(f"{folder / 'config.json'} is not a JSON object")
-    return document
-
-
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Load a fast tokenizer with a chat template (else ModelError) and a padding token that is not its end token."""
     go_offline()
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError) as error:  # not JSON, or JSON that is no tokenizer
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be read: {type(error).__name__}: {error}",
+            hint="copy tokenizer.json and tokenizer_config.json again, or fetch the whole model again: holdfast fetch",
+        ) from None
     if not tokenizer.chat_template:
         raise ModelError(
             f"the model in {folder} has no chat template, so a conversation cannot be rendered for it",
@@ -158,22 +109,29 @@ def encode_example(tokenizer: Tokenizer, messages: Sequence[Message]) -> Trainin
 
     Raises ModelError when the chat template rewrites earlier turns or hides the answer.
     """
+    return encode_examples(tokenizer, [messages])[0]
+
+
+def encode_examples(tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]]) -> list[TrainingTokens]:
+    """`encode_example` for several conversations at once, which is faster."""
+    texts, spans = zip(*(_trained_text(tokenizer, messages) for messages in conversations), strict=True)
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+    found = []
+    for text, own, ids, places in zip(texts, spans, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        bos = _bos_to_add(tokenizer, text)
+        found.append(TrainingTokens(bos + list(ids), [NOT_TRAINED] * len(bos) + label_tokens(ids, places, own)))
+    return found
+
+
+def _trained_text(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
+    """The rendered conversation, and where in it the answers with their end tokens are."""
     text = _render(tokenizer, messages, ask=False)
-    spans = []
-    for index, message in enumerate(messages):
-        if message.role == "assistant":
-            spans.append(_answer_span(tokenizer, messages, index, text))
+    spans = [_answer_span(tokenizer, messages, at, text) for at, m in enumerate(messages) if m.role == "assistant"]
+    places = [(begin, last) for begin, last, _ in spans]
     if spans and spans[-1][2]:  # the template ends a turn without a token of its own: the end token is appended
         text = text.rstrip() + str(tokenizer.eos_token)
-        spans[-1] = (spans[-1][0], len(text), False)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    bos = _bos_to_add(tokenizer, text)
-    ids = list(encoded["input_ids"])
-    labels = [
-        token if any(begin <= start and end <= last and end > begin for begin, last, _ in spans) else NOT_TRAINED
-        for token, (start, end) in zip(ids, encoded["offset_mapping"], strict=True)
-    ]
-    return TrainingTokens(bos + ids, [NOT_TRAINED] * len(bos) + labels)
+        places[-1] = (places[-1][0], len(text))
+    return text, places
 
 
 def _answer_span(tokenizer: Tokenizer, messages: Sequence[Message], index: int, text: str) -> tuple[int, int, bool]:
@@ -222,6 +180,7 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils.logging import disable_progress_bar
 
+    require_whole_weights(folder)
     disable_progress_bar()
     device = device_name()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -238,7 +197,7 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
     model: Model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
-        device_map={"": 0} if device == "cuda" else "cpu",
+        device_map={"": torch.cuda.current_device()} if device == "cuda" else "cpu",
         quantization_config=config,
         local_files_only=True,
         trust_remote_code=False,

@@ -30,6 +30,7 @@ from holdfast.core.manifest import (
     write_manifest,
 )
 from holdfast.core.rundir import RunDir, utc_now
+from holdfast.core.weight_files import require_whole_weights
 from holdfast.dataset import stage as dataset
 from holdfast.evaluate import stage as evaluate
 from holdfast.evaluate import verify
@@ -72,17 +73,18 @@ PLANTED = ("audit.enabled", "audit.repeats", "audit.canaries", "audit.digits", "
 EXAMPLES = {"prepare": ("test.jsonl", "task.json", "knowledge.json"), BASE_MODEL: ()}
 
 STAGES = (
-    Stage("collect", 3, sources.run, ("collect", "redact"), {}, _source_files),
+    Stage("collect", 4, sources.run, ("collect", "redact"), {}, _source_files),
     Stage("prepare", 3, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
           {"collect": ("examples.jsonl", "collect.json", "redaction.json", "knowledge.json"), BASE_MODEL: ()},
           _prepare_files),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 3, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
-    Stage("train", 2, train.run, ("train", "sequence_len", "seed"),
+    Stage("train", 3, train.run, ("train", "sequence_len", "seed"),
           {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
-    Stage("evaluate", 3, evaluate.run_tuned, ("evaluate", "train", "decide", "audit"),
-          {**EXAMPLES, "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json", "repeats.json"),
+    Stage("evaluate", 3, evaluate.run_tuned, ("evaluate", "train", "decide.primary", "decide.alpha", "audit"),
+          {**EXAMPLES, "collect": ("redacted.bin",),
+           "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json", "repeats.json"),
            "train": ("adapter/", "losses.json"), "baseline": ("samples.jsonl", "general.jsonl")}),
     Stage("export", 2, export.run, ("name", "export", "evaluate", "train", "verify"),
           {"prepare": ("train.jsonl", "valid.jsonl", "test.jsonl", "task.json"), "train": ("adapter/",),
@@ -118,8 +120,8 @@ def run_pipeline(
     redo_from: str | None = None,
 ) -> list[Outcome]:
     """Bring a run up to date, stage by stage. Raises what the stages raise; what was finished stays finished."""
-    wanted = _stages_until(until)
-    forced = _stages_from(redo_from)
+    wanted, forced = _stages_until(until), _stages_from(redo_from)
+    _refuse_in_vain(wanted, forced, config)
     with full_disk_named(run_dir.path), run_dir.lock(), _interrupted_redo(redo_from):
         run_dir.write_config(config)
         run_dir.journal("run", until=until, redo_from=redo_from)
@@ -161,6 +163,7 @@ def _bring_up_to_date(stage: Stage, config: RunConfig, run_dir: RunDir, console:
     started, clock = utc_now(), time.monotonic()
     inputs = {name: run_dir.stage(name).path for name in stage.uses if name != BASE_MODEL}
     stage.run(StageContext(config, folder, inputs, console, run_dir))
+    _refuse_changed_files(stage, materials)
     folder.sync()
     seconds = round(time.monotonic() - clock, 2)
     manifest = Manifest(
@@ -228,6 +231,17 @@ def refuse_another_base(stage: Stage, materials: dict[str, str], run_dir: RunDir
             )
 
 
+def _refuse_changed_files(stage: Stage, materials: dict[str, str]) -> None:
+    """Raise IntegrityError when a file outside the run is not what it was before the stage read it: the manifest would
+    name bytes that were never read."""
+    for name, digest in materials.items():
+        path = Path(name.removeprefix("file/"))
+        if name.startswith("file/") and (not path.is_file() or digest_file(path) != digest):
+            raise IntegrityError(
+                f"{path} changed while {stage.name} read it", hint="repeat the same command when the file is at rest"
+            )
+
+
 def _existing(path: Path, stage: str) -> Path:
     if not path.is_file():
         raise UsageError(f"{stage}: there is no file {path}", hint="correct the path in the configuration")
@@ -240,6 +254,14 @@ def _stages_until(name: str | None) -> tuple[Stage, ...]:
 
 def _stages_from(name: str | None) -> set[str]:
     return set() if name is None else {stage.name for stage in STAGES[_position(name) :]}
+
+
+def _refuse_in_vain(wanted: tuple[Stage, ...], forced: set[str], config: RunConfig) -> None:
+    """Before anything is written: what would be noticed only after hours of work, or never."""
+    if forced and forced.isdisjoint(stage.name for stage in wanted):
+        raise UsageError(f"--from begins after --until {wanted[-1].name}: nothing would be done again")
+    if any(BASE_MODEL in stage.uses for stage in wanted):
+        require_whole_weights(models.find_base_model(config.base_model))
 
 
 def _position(name: str) -> int:
@@ -259,10 +281,11 @@ def explain(
     config: RunConfig, run_dir: RunDir, *, until: str | None = None, redo_from: str | None = None
 ) -> dict[str, str]:
     """What `run_pipeline` would do and why, stage by stage, without doing it (`--dry-run`)."""
-    forced = _stages_from(redo_from)
+    wanted, forced = _stages_until(until), _stages_from(redo_from)
+    _refuse_in_vain(wanted, forced, config)
     answers: dict[str, str] = {}
     earlier: str | None = None
-    for stage in _stages_until(until):
+    for stage in wanted:
         if earlier is not None:
             answers[stage.name] = f"run: after {earlier}, unless its products come out the same"
             continue

@@ -1,5 +1,6 @@
 """What a run says to people: its story, its state, a comparison. Reads only the documents in the run folder."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,8 @@ def _table(decision: Mapping[str, Any]) -> list[str]:
     lines += [f"{name:18}{_shares(names, r)}{r['n']:>8}" for name, r in rows]
     d = decision["difference"]
     lines.append(
-        f"tuned - baseline: {100 * d['estimate']:+.1f} points (95 % interval {100 * d['low']:+.1f} to "
-        f"{100 * d['high']:+.1f}), exact McNemar p = {decision['p_value']:.2g}"
+        f"tuned - baseline: {100 * d['estimate']:+.1f} points ({100 * d['confidence']:g} % interval "
+        f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}), exact McNemar p = {decision['p_value']:.2g}"
     )
     return lines
 
@@ -104,10 +105,16 @@ def _learned(run_dir: RunDir) -> list[str]:
         f"{100 * audit['trained_share']:.0f} % of all), {splits}; {similar}",
         f"training       {training['steps']} steps on {training['device']}"
         + (f", loss {first:.2f} to {last:.2f}" if first is not None else "")
-        + f", {training['trainable_parameters']:,} adapter weights",
+        + f", {training['trainable_parameters']:,} adapter weights{_cost(training)}",
         f"{_fit(run_dir)}",
         f"seconds        {', '.join(f'{name} {s:.0f}' for name, s in stage_seconds(run_dir).items())}",
     ]
+
+
+def _cost(training: Mapping[str, Any]) -> str:
+    """Speed, and what the card used where it counts."""
+    speed, energy = training.get("tokens_per_second"), training.get("energy_kwh")
+    return (f", {speed:,.0f} tokens/s" if speed else "") + (f", {energy:.3g} kWh" if energy else "")
 
 
 def _fit(run_dir: RunDir) -> str:
@@ -155,14 +162,16 @@ def _where(run_dir: RunDir, decision: Mapping[str, Any]) -> list[str]:
     export = run_dir.stage("export").path
     deployed = read_json(run_dir.stage("verify").path / "ladder.json")["deploy"]
     gguf = next(iter(sorted(export.glob(f"*-{deployed}.gguf"))), export)
+    evidence = run_dir.stage("decide").path / "decision.md"
     lines = [
         f"adapter        {run_dir.stage('train').path / 'adapter'}",
         f"to deploy      {gguf}",
-        f"evidence       {run_dir.stage('decide').path / 'decision.md'}",
+        f"evidence       {evidence}",
     ]
-    after = f"holdfast serve {run_dir.path}" if decision["verdict"] == "keep" else f"read {lines[-1].split()[-1]}"
+    run = shlex.quote(str(run_dir.path))
+    after = f"holdfast serve {run}" if decision["verdict"] == "keep" else f"read {evidence}"
     question = "Nobody can log in since noon." if "knowledge" not in decision["tuned"] else _question(run_dir)
-    ask = f'holdfast ask {run_dir.path} "{question}"' if decision["verdict"] == "keep" else ""
+    ask = f'holdfast ask {run} "{question}"' if decision["verdict"] == "keep" else ""
     return lines + [f"next           {after}"] + ([f"               {ask}"] if ask else [])
 
 

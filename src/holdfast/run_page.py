@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from holdfast.core.context import StageContext
-from holdfast.core.documents import read_json
+from holdfast.core.documents import deployed_quantization, read_json
 from holdfast.core.manifest import Manifest, read_manifest
 from holdfast.core.records import read_jsonl
 from holdfast.core.rundir import STAGE_NAMES
@@ -55,13 +55,13 @@ def read_documents(context: StageContext, decision: Document) -> RunDocuments:
         path = inputs.get(stage, Path("/nonexistent")) / file
         return read_json(path) if path.is_file() else None
 
-    ladder, named = read_json(inputs["verify"] / "ladder.json"), context.config.verify.deploy
     log = inputs["train"] / "trainer_log.jsonl" if "train" in inputs else None
     manifests = {name: read_manifest(context.run_dir.stage(name).path) for name in STAGE_NAMES}
     return RunDocuments(
-        name=context.config.name, deploy=ladder["deploy"] if named == "auto" else named, decision=decision,
+        name=context.config.name, deploy=deployed_quantization(context.config.verify.deploy, inputs["verify"]),
+        decision=decision,
         baseline=read_json(inputs["baseline"] / "results.json"), tuned=read_json(inputs["evaluate"] / "results.json"),
-        ladder=ladder, parity=read_json(inputs["verify"] / "parity.json"),
+        ladder=read_json(inputs["verify"] / "ladder.json"), parity=read_json(inputs["verify"] / "parity.json"),
         comparison=read_json(inputs["evaluate"] / "comparison.json"), data=optional("prepare", "report.json"),
         plan=optional("plan", "plan.json"), training=optional("train", "training.json"),
         training_log=[row for _, row in read_jsonl(log)] if log and log.is_file() else [],
@@ -180,9 +180,10 @@ def _milliseconds(seconds: float | None) -> str:
 def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> dict[str, Any] | None:
     if not confusion:
         return None
-    given = sorted({label for row in confusion.values() for label in row} | set(confusion))
+    # Rows and columns are in the order of the contract; a run of before has no column of zeros in a row.
+    given = list(dict.fromkeys([*(label for row in confusion.values() for label in row), *confusion]))
     lines = []
-    for expected, row in sorted(confusion.items()):
+    for expected, row in confusion.items():
         cells = [{"count": row.get(label, 0), "right": label == expected} for label in given]
         lines.append({"name": expected, "cells": cells, "right": row.get(expected, 0) / max(1, sum(row.values()))})
     return {"given": given, "lines": lines}
@@ -224,7 +225,13 @@ def _training(run: RunDocuments) -> dict[str, Any] | None:
     ends = "; ".join(
         f"{line.label} {line.points[0][1]:.2f} to {line.points[-1][1]:.2f}" for line in lines if line.points
     )
-    return {"plot": line_chart(f"Loss by step: {ends}", lines, "step", "loss"), "facts": run.training, "ends": ends}
+    speed, energy = run.training.get("tokens_per_second"), run.training.get("energy_kwh")
+    kept = run.training.get("kept_step")
+    return {
+        "plot": line_chart(f"Loss by step: {ends}", lines, "step", "loss"), "facts": run.training, "ends": ends,
+        "speed": None if speed is None else count(speed), "energy": None if energy is None else f"{energy:.3g} kWh",
+        "kept": None if kept == run.training["steps"] else kept,
+    }  # fmt: skip
 
 
 def _memory(run: RunDocuments) -> dict[str, Any] | None:

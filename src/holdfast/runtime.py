@@ -169,7 +169,8 @@ class LlamaServer:
                 document: dict[str, Any] = json.load(response)
                 return document
         except urllib.error.HTTPError as error:
-            raise ServerError(f"the server answered {error.code} to {route}: {_reason(error)}") from None
+            hint = "shorten the text, or raise verify.n_ctx" if "context size" in (reason := _reason(error)) else ""
+            raise ServerError(f"the server answered {error.code} to {route}: {reason}", hint) from None
         except TimeoutError:
             raise ServerError(f"the server gave no answer to {route} within {seconds:.0f} s") from None
         except (OSError, ValueError) as error:
@@ -264,8 +265,7 @@ def _check_gguf(gguf: Path, descriptor: int | None) -> None:
         else:
             magic = os.pread(descriptor, 4, 0)
     except OSError as error:
-        hint = "holdfast export -c FILE writes the GGUF files of a run"
-        raise ServerError(f"{gguf} cannot be read: {error.strerror}", hint=hint) from None
+        raise ServerError(f"{gguf} cannot be read: {error.strerror}", hint="holdfast export -c FILE makes it") from None
     if magic != b"GGUF":
         raise ServerError(f"{gguf} is not a GGUF file: it begins with {magic!r}, expected b'GGUF'")
 

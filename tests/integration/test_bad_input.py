@@ -67,6 +67,17 @@ def test_an_incomplete_model_folder_says_what_is_missing(missing: str, fresh: Sm
     refuse(fresh, 1, str(model), f"no {missing}")
 
 
+@pytest.mark.parametrize(
+    ("file", "kept", "message"),
+    [("tokenizer.json", 5000, "tokenizer in"), ("model-00001-of-00002.safetensors", 5000, "is not whole")],
+)
+def test_a_half_copied_model_file_is_named(file: str, kept: int, message: str, fresh: SmallRun, tmp_path: Path) -> None:
+    model = copy_pebble(tmp_path / "model")
+    (model / file).write_bytes((model / file).read_bytes()[:kept])
+    edit(fresh.config, "base_model: pebble", f"base_model: {model}")
+    refuse(fresh, 1, str(model), message, "holdfast fetch")
+
+
 def test_a_model_without_chat_template_is_refused(fresh: SmallRun, tmp_path: Path) -> None:
     model = copy_pebble(tmp_path / "model")
     (model / "chat_template.jinja").unlink()

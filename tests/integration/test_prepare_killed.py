@@ -21,7 +21,8 @@ ROWS = 2000
 DRIVER = """\
 import sys
 from holdfast.core.errors import guard
-from holdfast.dataset import shards, similarity
+from holdfast.core import shards
+from holdfast.dataset import similarity
 
 if __name__ == "__main__":
     shards.SHARD_BYTES = 30_000

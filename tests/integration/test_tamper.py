@@ -12,13 +12,13 @@ from small_run import SmallRun, holdfast
 
 NAMES = [stage.name for stage in STAGES]
 KINDS = {
-    "collect": ["examples.jsonl", "collect.json", "redaction.json"],
+    "collect": ["examples.jsonl", "collect.json", "redaction.json", "redacted.bin"],
     "prepare": ["train.jsonl", "valid.jsonl", "test.jsonl", "split.lock", "task.json", "lengths.json",
                 "repeats.json", "report.json", "report.html"],
     "plan": ["plan.json", "settings.json"],
     "baseline": ["samples.jsonl", "results.json", "timing.json", "general.jsonl"],
     "train": ["adapter/adapter_model.safetensors", "adapter/adapter_config.json", "trainer_log.jsonl", "training.json",
-              "checkpoint-12/optimizer.pt"],
+              "training_loss.png", "checkpoint-12/optimizer.pt"],
     "evaluate": ["samples.jsonl", "results.json", "comparison.json", "forgetting.json", "slices.json"],
     "export": ["merged/model-00001-of-00002.safetensors", "small-F16.gguf", "small-Q4_K_M.gguf", "Modelfile",
                "README.md", "export.json", "SHA256SUMS"],

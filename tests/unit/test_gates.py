@@ -9,6 +9,7 @@ from holdfast.core.config import DecideConfig
 from holdfast.evaluate.leak_audit import Known, clopper_pearson, describe, describe_audit, exposure, says
 from holdfast.evaluate.redacted import find_redacted_values
 from holdfast.gates import GateResult, advice, latency_gate, leak_gate, overfitted, redacted_gate, slice_gate
+from holdfast.redact.digests import Masked
 
 AUDIT = AuditConfig(enabled=True, candidates=255)
 CANARIES = draw_canaries(AUDIT)
@@ -136,8 +137,8 @@ def test_exposure_and_intervals_are_those_of_their_definitions() -> None:
     ],
 )  # fmt: skip
 def test_an_answer_with_a_redacted_value_is_counted_by_digest_alone(output: str, hit: bool) -> None:
-    known_digests = {f"d:{value}" for value in ("Jane Roe", "hunter2", "10.1.2.3")}
-    document = find_redacted_values([{"id": "a", "output": output}], lambda text: f"d:{text}", known_digests)
+    masked = Masked({value.encode() for value in ("jane roe", "hunter2", "10.1.2.3")}, str.encode)
+    document = find_redacted_values([{"id": "a", "output": output}], masked)
     assert document["answers"] == hit
     assert redacted_gate(document).passed is not hit
     assert "Jane" not in json.dumps(document)

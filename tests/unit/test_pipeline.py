@@ -8,7 +8,7 @@ import pytest
 from holdfast import pipeline
 from holdfast.core.config import RunConfig, load_config
 from holdfast.core.context import StageContext
-from holdfast.core.errors import Interrupted, LockedError, ModelError, UsageError
+from holdfast.core.errors import IntegrityError, Interrupted, LockedError, ModelError, UsageError
 from holdfast.core.manifest import MANIFEST, read_manifest
 from holdfast.core.records import read_jsonl
 from holdfast.core.rundir import STAGE_NAMES, RunDir
@@ -183,6 +183,41 @@ def test_an_unknown_stage_name_is_refused_before_anything_is_written(
     with pytest.raises(UsageError, match="there is no stage 'trian'") as caught:
         run_toy(config, folder, **{option: "trian"})
     assert caught.value.hint == "stages: collect, prepare, plan" and not folder.exists()
+
+
+def test_a_source_that_changes_while_it_is_read_is_refused(toy: Toy, config: RunConfig, folder: Path) -> None:
+    source = Path(config.collect.sources[0].path)
+
+    def edit(step: str, context: StageContext) -> None:
+        if step == "collect.report":
+            source.write_text("four\n")
+
+    toy.fail = edit
+    with pytest.raises(IntegrityError, match=r"words\.txt changed while collect read it"):
+        run_toy(config, folder)
+    assert not (folder / FOLDERS["collect"] / MANIFEST).exists()
+    toy.fail = lambda step, context: None
+    assert actions(config, folder) == ["ran", "ran", "ran"]
+    assert (folder / FOLDERS["collect"] / "examples.jsonl").read_text() == "four\n"
+
+
+def test_a_redo_that_would_redo_nothing_is_refused(toy: Toy, config: RunConfig, folder: Path) -> None:
+    with pytest.raises(UsageError, match="--from begins after --until collect"):
+        run_toy(config, folder, until="collect", redo_from="plan")
+    assert not folder.exists()
+
+
+def test_a_missing_base_model_is_noticed_before_anything_is_written(
+    toy: Toy, config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = toy.stages()
+    last = stages[2]._replace(uses={**stages[2].uses, BASE_MODEL: ()})
+    monkeypatch.setattr(pipeline, "STAGES", (*stages[:2], last))
+    without = config.model_copy(update={"base_model": str(folder / "no-such-model")})
+    with pytest.raises(ModelError, match="no-such-model"):
+        run_toy(without, folder)
+    assert not folder.exists()
+    run_toy(without, folder, until="prepare")
 
 
 def test_a_missing_source_file_is_named(toy: Toy, config: RunConfig, folder: Path) -> None:

@@ -40,7 +40,8 @@ def documents(text: str = TEXT, **more: Any) -> RunDocuments:
         "data": {"rows": {"train": 860, "valid": 80, "test": 120}},
         "plan": {"phases": [phase, {**phase, "place": "disk"}], "target": {"name": text}},
         "training": {"steps": 9, "device": "cuda", "rows": 860, "trainable_parameters": 655360,
-                     "peak_memory_bytes": 3 * 2**30},
+                     "peak_memory_bytes": 3 * 2**30, "tokens_per_second": 1234.5, "energy_kwh": 0.01234,
+                     "kept_step": 7},
         "training_log": [{"step": 1, "loss": 2.0}, {"step": 9, "loss": 0.5}, {"step": 9, "eval_loss": 0.75}],
         "manifests": {},
     }  # fmt: skip
@@ -75,7 +76,9 @@ def test_the_verdict_comes_first_and_the_page_says_what_the_documents_say() -> N
         "It is better.", "50.0 % baseline, right label", "+25.0 points; 95 % interval +10.0 to +40.0",
         "0.0012 p, exact McNemar, 120 items", "4-bit + adapter", "Q4_K_M (deployed) 70.0 % −5.0", "1.00 GiB 54",
         "200 of 200 prompts identical", "40 won, 10 lost, 70 unchanged",
-        "training 2.00 to 0.50; validation 0.75 to 0.75", "2.00 GiB 25.0 % 8.00 GiB 3.00 GiB", "Learned from 860 rows",
+        "training 2.00 to 0.50; validation 0.75 to 0.75",
+        "1,234 tokens/s; the card used 0.0123 kWh. The adapter of step 7, with the lowest validation loss, is kept.",
+        "2.00 GiB 25.0 % 8.00 GiB 3.00 GiB", "Learned from 860 rows",
     ):  # fmt: skip
         assert wanted in body, wanted
 
@@ -119,6 +122,12 @@ def test_what_a_run_does_not_have_is_left_out() -> None:
     assert "8.00 GiB –" in said(run_page(documents(training=cpu)))
     bare = {**documents().tuned, "confusion": {}, "by_tag": {}}
     assert "Slices" not in said(run_page(documents(tuned=bare)))
+
+
+def test_labels_keep_the_order_of_the_contract() -> None:
+    table = {"severe": {"severe": 3, "low": 1, "debug": 0}, "low": {"severe": 0, "low": 2, "debug": 0}}
+    words = said(run_page(documents(tuned={**documents().tuned, "confusion": table})))
+    assert "expected severe low debug right severe 3 1 0 75 % low 0 2 0 100 %" in words
 
 
 def test_lineage_names_keys_and_digests() -> None:

@@ -179,8 +179,9 @@ def test_progress_is_reported_for_each_answer(server: LlamaServer) -> None:
 
 
 def test_a_prompt_that_is_too_long_is_an_error_with_numbers(server: LlamaServer) -> None:
-    with pytest.raises(ServerError, match=r"400.*tokens\) exceeds the available context size"):
+    with pytest.raises(ServerError, match=r"400.*tokens\) exceeds the available context size") as caught:
         server.chat(user("x" * 2000), 5)
+    assert "verify.n_ctx" in caught.value.hint
 
 
 def test_only_this_machine_can_reach_it_and_no_page_or_slot_is_shown(server: LlamaServer) -> None:

@@ -68,9 +68,13 @@ class PlanConfig(Section):
     """The card to plan for (`auto` = the one that is there, `cpu`, or a size such as `8GB`) and what to leave free."""
 
     gpu: str = "auto"
-    """The card to plan for."""
+    """The card to plan for; also `apple-64GB` or `cpu-32GB` for a machine without a card that training uses."""
     memory_headroom: Fraction = 0.05
     """Share of the available memory and disk that must stay free."""
+    price_per_hour: Annotated[float, Field(ge=0)] | None = None
+    """What an hour of the machine costs, in any currency; then the plan also gives the run's cost."""
+    price_per_kwh: Annotated[float, Field(ge=0)] | None = None
+    """What a kilowatt-hour costs, in the same currency."""
 
 
 class EvaluateConfig(Section):

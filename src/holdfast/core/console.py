@@ -53,18 +53,27 @@ class Bar:
         self.console, self.label, self.total, self.unit, self.done = console, label, total, unit, 0
         self.progress = progress
         self.task = progress.add_task(label, total=total, rate="") if progress else None
+        self.skipped = 0
         self.started = self.last_line = time.monotonic()
+
+    def skip(self, count: int) -> None:
+        """`count` were done before (a resumed run): they count, but not for the rate."""
+        self.done += count
+        self.skipped += count
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, completed=self.done)
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Move on by `count`; `note` (for example the loss) is shown behind the label."""
         self.done += count
         label = f"{self.label} {note}" if note else self.label
         now = time.monotonic()
-        rate = self.done / max(1e-9, now - self.started)
+        rate = (self.done - self.skipped) / max(1e-9, now - self.started)
         shown = f"{rate:,.1f} {self.unit}/s" if self.unit else ""
         if self.progress is not None and self.task is not None:
             self.progress.update(self.task, advance=count, description=label, rate=shown)
         elif now - self.last_line > 10:
             self.last_line = now
-            left = f" ({shown}, {(self.total - self.done) / rate:.0f} s left)" if shown and rate else ""
-            self.console.say(f"  {label} {self.done}/{self.total}{left}")
+            left = f"{(self.total - self.done) / rate:.0f} s left" if rate else ""
+            more = ", ".join(part for part in (shown, left) if part)
+            self.console.say(f"  {label} {self.done}/{self.total}" + (f" ({more})" if more else ""))

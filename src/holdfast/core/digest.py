@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-CHUNK_BYTES = 1 << 20
-
 
 def digest_bytes(data: bytes) -> str:
     """Digest of bytes in memory."""
@@ -15,7 +13,7 @@ def digest_bytes(data: bytes) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """Digest of a file's content, read in chunks so that size does not matter."""
+    """Digest of a file's content; its size does not matter."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 

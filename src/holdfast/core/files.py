@@ -7,7 +7,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from holdfast.core.errors import UsageError
+
 TEMPORARY_PREFIX = ".tmp-"
+
+
+def require_folder(path: Path) -> None:
+    """Raise UsageError when `path` cannot be a folder because it, or one above it, is a file."""
+    nearest = next(p for p in (path, *path.parents, Path("/")) if p.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"{nearest} is a file; a folder is wanted there", hint="give another folder")
+
+
+def require_new_folder(path: Path) -> None:
+    """Raise UsageError unless `path` is an empty folder or can become one: no file of a user is ever replaced."""
+    require_folder(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise UsageError(f"{path} is not empty; nothing was written", hint="give a new folder")
 
 
 def sync_file(path: Path) -> None:

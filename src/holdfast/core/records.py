@@ -81,7 +81,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not isinstance(row, dict):
                 problem = f"a row must be an object {{…}}, this is {type(row).__name__}"
         except json.JSONDecodeError as error:
-            problem = f"not JSON: {error.msg} at column {error.colno}"
+            problem = f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
         except RecursionError:
             problem = "nested too deeply"
         except ValueError as error:  # also an integer of more than 4300 digits

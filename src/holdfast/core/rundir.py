@@ -19,7 +19,14 @@ from pydantic import ValidationError
 
 from holdfast.core.config import RunConfig
 from holdfast.core.errors import IntegrityError, LockedError, UsageError
-from holdfast.core.files import TEMPORARY_PREFIX, atomic_path, atomic_write, sweep_temporaries, sync_tree
+from holdfast.core.files import (
+    TEMPORARY_PREFIX,
+    atomic_path,
+    atomic_write,
+    require_folder,
+    sweep_temporaries,
+    sync_tree,
+)
 from holdfast.core.manifest import INTENT, MANIFEST, read_intent_key, write_intent
 from holdfast.core.records import Example, encode_example, jsonl_bytes
 
@@ -130,8 +137,9 @@ class RunDir:
     def lock(self) -> Iterator[None]:
         """Hold the folder for this process, and sweep what a killed one left; the kernel frees the lock at any end.
 
-        Raises LockedError when another process has it.
+        Raises LockedError when another process has it, UsageError when there is a file in its place.
         """
+        require_folder(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("a+") as file:
             try:

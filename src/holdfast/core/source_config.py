@@ -8,9 +8,6 @@ from holdfast.core.knowledge_config import KnowledgeSource, PrologSource
 from holdfast.core.section import Section
 from holdfast.core.template import check_names
 
-RowFormat = Literal[
-    "messages", "sharegpt", "instruction", "prompt_completion", "preference", "tickets", "telemetry"
-]  # fmt: skip
 Format = Literal[
     "messages", "sharegpt", "instruction", "prompt_completion", "preference", "tickets", "telemetry",
     "prometheus_rules", "runbooks", "knowledge", "prolog",
@@ -107,7 +104,7 @@ class Source(Section):
     """A file, a folder, or a glob such as `data/**/*.jsonl`; files may end in `.gz` or `.zst`."""
     split: Literal["auto", "train", "valid", "test"] = "auto"
     """Where its rows go; `auto` = `prepare` splits them."""
-    format: Literal["auto"] | Format = "auto"
+    format: Literal["auto", Format] = "auto"
     """What the rows are; `auto` = look at them, and say what was found."""
     tickets: TicketOptions | None = None
     """For `format: tickets`: which columns are asked and answered."""

@@ -10,6 +10,9 @@ from holdfast.core.errors import ConfigError
 from holdfast.core.yamlfile import KeyPath, load_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
+# pydantic's words for these are about Python; the reader has a YAML file.
+WORDS = {"tuple_type": "expected a list", "model_type": "expected `key: value` lines",
+         "dict_type": "expected `key: value` lines"}  # fmt: skip
 
 
 def read_model(kind: type[Model], path: Path, overrides: dict[KeyPath, Any] | None = None) -> Model:
@@ -27,7 +30,9 @@ def read_model(kind: type[Model], path: Path, overrides: dict[KeyPath, Any] | No
     try:
         return kind.model_validate(document, strict=False)
     except ValidationError as error:
-        problems = [_describe(kind, path, lines, item) for item in error.errors()]
+        # A list whose items are wrong counts as empty to pydantic, which would be one more error, and an untrue one.
+        items = [item for item in error.errors() if not (item["type"] == "too_short" and item["input"])]
+        problems = [_describe(kind, path, lines, item) for item in items]
         raise ConfigError(
             f"{len(problems)} error{'s' if len(problems) > 1 else ''} in {path}:\n  " + "\n  ".join(problems),
             hint="correct the file; `holdfast config-schema` prints every key with its type and default",
@@ -56,7 +61,7 @@ def _describe(kind: type[BaseModel], path: Path, lines: dict[KeyPath, int], item
         return f"{path}:{line}: unknown key {name!r}{meant}"
     if item["type"] == "missing":
         return f"{path}:{line}: {name!r} is missing"
-    return f"{path}:{line}: {name}: {item['msg']}; found {_short(item['input'])}"
+    return f"{path}:{line}: {name}: {WORDS.get(item['type'], item['msg'])}; found {_short(item['input'])}"
 
 
 def _short(value: Any) -> str:

@@ -1,17 +1,17 @@
 """What the tokens say: how long rows are, what is trained, and whether the model is taught to stop."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.errors import ContractError
+from holdfast.core.labels import NOT_TRAINED as NOT_TRAINED
 from holdfast.core.records import Example
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NOT_TRAINED = -100
 SHOWN = 50
 BINS = 32
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
@@ -86,15 +86,15 @@ def join(tallies: Sequence[Tally]) -> Tally:
     )
 
 
-def measure_row(example: Example, labels: Sequence[int], prompt_tokens: int, ends: set[int]) -> RowTokens:
+def measure_row(example: Example, labels: Sequence[int], prompt_tokens: int, ends: Collection[int]) -> RowTokens:
     """Count one row. A run of trained labels is one answer; it must end with one of `ends`."""
-    runs = [
-        label
-        for label, following in zip(labels, [*labels[1:], NOT_TRAINED], strict=True)
-        if label != NOT_TRAINED and following == NOT_TRAINED
-    ]
+    import numpy as np
+
+    array = np.array([*labels, NOT_TRAINED], dtype=np.int64)
+    is_trained = array != NOT_TRAINED
+    runs = array[:-1][is_trained[:-1] & ~is_trained[1:]].tolist()  # the last label of each
     answers = sum(message.role == "assistant" for message in example.messages)
-    trained = len(labels) - list(labels).count(NOT_TRAINED)
+    trained = int(is_trained.sum())
     ended = sum(last in ends for last in runs)
     return RowTokens(example.source, len(labels), trained, max(answers, len(runs)), ended, prompt_tokens)
 

@@ -1,5 +1,6 @@
 """From a table of rows to splits and their proof: exact duplicates out, near duplicates and facts kept together."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -8,8 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.console import Console
 from holdfast.core.files import atomic_path
+from holdfast.core.shards import Range, run_shards
 from holdfast.dataset import similarity
+from holdfast.dataset.columns import any_value, parts, read_value
+from holdfast.dataset.deal import deal_rows, smallest_keys
 from holdfast.dataset.duplicates import (
+    Dropped,
     Subject,
     fact_links,
     find_exact_duplicates,
@@ -17,8 +22,7 @@ from holdfast.dataset.duplicates import (
     subject_of,
     texts_of,
 )
-from holdfast.dataset.shards import Range, run_shards
-from holdfast.dataset.similarity import Pair, mix, shingle_texts, similar_pairs
+from holdfast.dataset.similarity import Pair, shingle_texts, similar_pairs
 from holdfast.dataset.split import (
     COUPLES,
     FREE,
@@ -69,14 +73,15 @@ class Shards(NamedTuple):
 class Divided:
     """Arrays hold one entry for each row of the table.
 
-    replaced: -1 or the row kept in its place. splits: place in SPLITS, -1 = dropped. groups: first row of the group.
-    near: the most similar pairs (all of a small data set); near_count: how many were measured as near.
+    dropped: exact duplicates, and what is kept instead. splits: place in SPLITS, -1 = dropped. groups: first row of the
+    group; None when every row is a group of its own. near: the most similar pairs (all of a small data set);
+    near_count: how many were measured as near.
     """
 
     table: Table
-    replaced: "NDArray[np.int64]"
+    dropped: Dropped
     splits: "NDArray[np.int8]"
-    groups: "NDArray[np.int64]"
+    groups: "NDArray[np.int64] | None"
     near: list[Pair]
     near_count: int
     proof: dict[str, Pair | None]
@@ -85,12 +90,12 @@ class Divided:
 
 
 class _Work(NamedTuple):
-    """What the steps share. kept: rows that stay."""
+    """What the steps share. keep: which rows stay."""
 
     table: Table
     lookup: Lookup
     options: Options
-    kept: "NDArray[np.int64]"
+    keep: "NDArray[np.bool_]"
     subject: Subject
 
 
@@ -103,21 +108,21 @@ def divide(table: Table, lookup: Lookup, options: Options, shards: Shards | None
     import numpy as np
 
     with shards.timed("duplicates") if shards else nullcontext():
-        replaced = find_exact_duplicates(table)
-    keep = replaced < 0
-    work = _Work(table, lookup, options, np.flatnonzero(keep), subject_of(table, keep, options.instruction))
-    if len(work.kept) <= similarity.EXACT_LIMIT or shards is None:
-        return _divide_exactly(work, replaced)
-    return _divide_large(work, replaced, shards)
+        dropped = find_exact_duplicates(table)
+    keep = np.ones(len(table), dtype=bool)
+    keep[dropped.rows] = False
+    work = _Work(table, lookup, options, keep, subject_of(table, keep, options.instruction))
+    if len(table) - len(dropped.rows) <= similarity.EXACT_LIMIT or shards is None:
+        return _divide_exactly(work, dropped)
+    return _divide_large(work, dropped, shards)
 
 
-def _divide_exactly(work: _Work, replaced: "NDArray[np.int64]") -> Divided:
+def _divide_exactly(work: _Work, dropped: Dropped) -> Divided:
     import numpy as np
 
-    threshold = work.options.threshold
-    shingled = shingle_texts(texts_of(work.lookup, work.kept, work.subject.text))
+    threshold, names = work.options.threshold, np.flatnonzero(work.keep)
+    shingled = shingle_texts(texts_of(work.lookup, names, work.subject.text))
     near = similar_pairs(shingled, threshold) if threshold is not None else []
-    names = work.kept
     pairs = [Pair(int(names[p.a]), int(names[p.b]), p.similarity) for p in near]
     ends = tuple(np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
     groups = link_rows(len(work.table), [(ends[0], ends[1]), fact_links(work.table.rows["fact"])])
@@ -129,24 +134,27 @@ def _divide_exactly(work: _Work, replaced: "NDArray[np.int64]") -> Divided:
     _refuse_leaks(find_leaks(pairs, splits), work)
     method = "exact: Jaccard similarity of all pairs (inverted index over word pairs and 5-character shingles)"
     grouping = method if threshold is not None else "not looked for"
-    return Divided(work.table, replaced, splits, groups, pairs, len(pairs), proof, grouping, method)
+    return Divided(work.table, dropped, splits, groups, pairs, len(pairs), proof, grouping, method)
 
 
-def _divide_large(work: _Work, replaced: "NDArray[np.int64]", shards: Shards) -> Divided:
+def _divide_large(work: _Work, dropped: Dropped, shards: Shards) -> Divided:
     import numpy as np
 
     from holdfast.dataset import near, proof
 
-    threshold, keep = work.options.threshold, replaced < 0
-    facts = fact_links(work.table.rows["fact"])
-    found = near.Near(np.arange(len(keep)), 0, [])
+    threshold, keep = work.options.threshold, work.keep
+    edges: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    if any_value(work.table.rows, "fact"):
+        edges.append(fact_links(work.table.rows["fact"]))
+    found = near.Near(np.zeros(0, dtype=np.int64), 0, [])
     if threshold is not None:
         with shards.timed("near"):
             found = near.link_near(
                 shards.path, shards.rows, shards.parts, shards.firsts, keep, work.subject, threshold, shards.folder,
                 shards.console,
             )  # fmt: skip
-    groups = link_rows(len(keep), [(np.arange(len(keep)), found.groups), facts])
+        edges.append((np.arange(len(keep)), found.groups))
+    groups = link_rows(len(keep), edges) if edges else None
     leaks: list[Pair] = []
     for _ in range(ROUNDS):
         with shards.timed("assign"):
@@ -161,9 +169,8 @@ def _divide_large(work: _Work, replaced: "NDArray[np.int64]", shards: Shards) ->
                 across[name] = pair
         near_pairs = [pair for pair in pairs if threshold is not None and pair.similarity >= threshold]
         leaks = find_leaks(near_pairs, splits)
-        free = [p for p in near_pairs if groups[p.a] != groups[p.b]
-                and work.table.rows["fixed"][p.a] == 0 == work.table.rows["fixed"][p.b]]  # fmt: skip
-        if not free:
+        free = [] if groups is None else [p for p in near_pairs if groups[p.a] != groups[p.b] and _is_free(work, p)]
+        if groups is None or not free:
             break
         ends = tuple(np.array([pair[side] for pair in free], dtype=np.int64) for side in (0, 1))
         groups = link_rows(len(keep), [(np.arange(len(keep)), groups), (ends[0], ends[1])])
@@ -176,7 +183,7 @@ def _divide_large(work: _Work, replaced: "NDArray[np.int64]", shards: Shards) ->
         f"; for all rows {method}" if threshold is not None else ""
     )
     grouping = method if threshold is not None else "not looked for"
-    return Divided(work.table, replaced, splits, groups, found.pairs, found.measured, across, grouping, proof_method)
+    return Divided(work.table, dropped, splits, groups, found.pairs, found.measured, across, grouping, proof_method)
 
 
 def _pairs_across(work: _Work, splits: "NDArray[np.int8]", shards: Shards) -> list[Pair]:
@@ -190,16 +197,12 @@ def _pairs_across(work: _Work, splits: "NDArray[np.int8]", shards: Shards) -> li
     if threshold is not None:
         bands = near.choose_bands(threshold)
         pairs = near.across_bands(shards.rows, shards.folder, bands, splits, work.subject, threshold)
-    held_out = np.flatnonzero(splits == TEST)
-    sample = held_out[
-        np.argsort(mix(work.table.rows["id"][held_out], work.options.seed), kind="stable")[: proof.SAMPLE]
-    ]
+    sample = smallest_keys(work.table.rows, splits == TEST, work.options.seed, proof.SAMPLE)
     if not len(sample):
         return pairs
-    others = np.flatnonzero(splits >= 0)
-    order = np.argsort(mix(work.table.rows["id"][others], work.options.seed + 1), kind="stable")
-    compared = splits.copy()
-    compared[others[order[proof.PARTNERS :]]] = -1
+    others = smallest_keys(work.table.rows, splits >= 0, work.options.seed + 1, proof.PARTNERS)
+    compared = np.full(len(splits), -1, dtype=np.int8)
+    compared[others] = splits[others]
     with atomic_path(shards.folder / "splits.npy") as temporary, temporary.open("wb") as stream:
         np.save(stream, compared)
     texts = tuple(texts_of(work.lookup, sample, work.subject.text))
@@ -207,8 +210,7 @@ def _pairs_across(work: _Work, splits: "NDArray[np.int8]", shards: Shards) -> li
                            tuple(splits[sample].tolist()))
             for part, first in zip(shards.parts, shards.firsts, strict=True)]  # fmt: skip
     # What is compared depends on the splits, so work of another deal must not be taken up.
-    deal = np.bitwise_xor.reduce(mix(splits.astype(np.uint64) + np.arange(len(splits), dtype=np.uint64) * 4, 1))
-    folder = shards.folder / f"proof-{int(deal):016x}"
+    folder = shards.folder / f"proof-{hashlib.sha256(splits.data).hexdigest()[:16]}"
     for piece in run_shards(proof.compare_shard, jobs, folder, shards.console, "split proof"):
         value, partner = piece.arrays["similarity"], piece.arrays["partner"]
         for side, which in np.argwhere(partner >= 0).tolist():
@@ -216,17 +218,24 @@ def _pairs_across(work: _Work, splits: "NDArray[np.int8]", shards: Shards) -> li
     return pairs
 
 
-def _assign(work: _Work, groups: "NDArray[np.int64]") -> "NDArray[np.int8]":
+def _is_free(work: _Work, pair: Pair) -> bool:
+    return not any(read_value(work.table.rows, "fixed", row) for row in (pair.a, pair.b))
+
+
+def _assign(work: _Work, groups: "NDArray[np.int64] | None") -> "NDArray[np.int8]":
     """The split of every row of the table; -1 for dropped ones."""
     import numpy as np
 
-    rows, kept = work.table.rows, work.kept
+    rows, kept = work.table.rows, work.keep
     order = sorted(work.table.strata, key=lambda number: work.table.strata[number])
     numbers = np.array(order, dtype=np.uint64)
+    if groups is None and work.options.lock is None:
+        return deal_rows(rows, kept, numbers, work.options.sizes, work.options.seed)
+    groups = np.arange(len(rows)) if groups is None else groups
     by_number = np.argsort(numbers)
     place = by_number[np.searchsorted(numbers[by_number], rows["stratum"][kept])]
     ids = rows["id"][kept]
-    locked = np.full(len(kept), FREE, dtype=np.int8)
+    locked = np.full(len(ids), FREE, dtype=np.int8)
     if work.options.lock is not None:
         locked = read_lock(work.options.lock, ids)
     given = Rows(ids, (rows["fixed"][kept] - 1).astype(np.int8), locked, place, groups[kept])
@@ -246,9 +255,15 @@ def strata_of(divided: Divided) -> list[tuple[Stratum, dict[str, int]]]:
 
     from holdfast.core.records import SPLITS
 
-    found = []
-    numbers = divided.table.rows["stratum"]
-    for number, stratum in sorted(divided.table.strata.items(), key=lambda item: item[1]):
-        counts = np.bincount(divided.splits[(numbers == number) & (divided.splits >= 0)], minlength=3)
-        found.append((stratum, dict(zip(SPLITS, counts.tolist(), strict=True))))
+    numbers = np.array(sorted(divided.table.strata), dtype=np.uint64)
+    counts = np.zeros((len(numbers), 3), dtype=np.int64)
+    for place, (stratum,) in parts(divided.table.rows, "stratum"):
+        here = divided.splits[place] >= 0
+        cells = np.searchsorted(numbers, stratum[here]) * 3 + divided.splits[place][here]
+        counts += np.bincount(cells, minlength=counts.size).reshape(counts.shape)
+    found: list[tuple[Stratum, dict[str, int]]] = [
+        (divided.table.strata[number], dict(zip(SPLITS, own, strict=True)))
+        for number, own in zip(numbers.tolist(), counts.tolist(), strict=True)
+    ]
+    found.sort(key=lambda item: item[0])
     return found

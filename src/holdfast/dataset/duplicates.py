@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core.records import Example
+from holdfast.dataset.columns import buckets, take
 from holdfast.dataset.table import Lookup, Reading, Table, group_starts, lead_of, number, table_of
 from holdfast.dataset.validate import SHOWN, Counted, Violation, input_text, strict_json
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 
 # A first paragraph that this many rows share is an instruction, not what the row is about.
 LEAD_ROWS = 3
+
+
+class Dropped(NamedTuple):
+    """rows: those that go, ascending; kept: for each the row in its place."""
+
+    rows: "IntArray"
+    kept: "IntArray"
 
 
 class Conflicts(NamedTuple):
@@ -36,15 +44,21 @@ def conflicts_of(table: Table, lookup: Lookup) -> Conflicts:
     """
     import numpy as np
 
-    rows = table.rows
-    order = np.lexsort((rows["prompt2"], rows["prompt"]))  # stable: the first of a group is the first in the file
-    first = order[group_starts(rows["prompt"][order], rows["prompt2"][order])]
-    other = rows["answer"][order] != rows["answer"][first]
-    suspects = np.argsort(order[other], kind="stable")
+    later: list[IntArray] = []
+    earlier: list[IntArray] = []
+    for where in buckets(table.rows, "prompt"):
+        prompt, prompt2, answer = (take(table.rows, name, where) for name in ("prompt", "prompt2", "answer"))
+        order = np.lexsort((prompt2, prompt))  # stable: the first of a group is the first in the file
+        first = order[group_starts(prompt[order], prompt2[order])]
+        other = answer[order] != answer[first]
+        later.append(where[order[other]])
+        earlier.append(where[first[other]])
+    rows, others = (np.concatenate([np.zeros(0, dtype=np.int64), *found]) for found in (later, earlier))
+    suspects = np.argsort(rows, kind="stable")
     shown: list[Violation] = []
     count = 0
-    for row, earlier in zip(order[other][suspects], first[other][suspects], strict=True):
-        here, there = lookup[int(row)], lookup[int(earlier)]
+    for row, first_row in zip(rows[suspects].tolist(), others[suspects].tolist(), strict=True):
+        here, there = lookup[row], lookup[first_row]
         if _same_answer(there.answer, here.answer):
             continue
         count += 1
@@ -54,25 +68,31 @@ def conflicts_of(table: Table, lookup: Lookup) -> Conflicts:
     return Conflicts(shown, Counted(count, count))
 
 
-def find_exact_duplicates(table: Table) -> "IntArray":
-    """For each row -1 when it is kept, else the row that is kept in its place. One row of each prompt is kept.
+def find_exact_duplicates(table: Table) -> Dropped:
+    """The rows that go, and the row that is kept in place of each. One row of each prompt is kept.
 
     A row with a fixed split is kept before one without. Copies that the user fixed in different splits all stay:
     whether that leaks is decided by the split check. Which copy stays does not depend on the order of the rows.
     """
     import numpy as np
 
-    rows = table.rows
-    rank = np.array([3, 2, 1, 0])[rows["fixed"]]  # test, valid, train, free
-    order = np.lexsort((rows["source"], rows["id"], rank, rows["prompt2"], rows["prompt"]))
-    prompt, prompt2 = rows["prompt"][order], rows["prompt2"][order]
-    of_group = group_starts(prompt, prompt2)
-    of_split = group_starts(prompt, prompt2, rank[order])
-    keeper = np.where(rank[order] == 3, of_group, of_split)
-    here = np.arange(len(order))
-    replaced = np.full(len(order), -1, dtype=np.int64)
-    replaced[order] = np.where(keeper == here, -1, order[keeper])
-    return replaced
+    gone: list[IntArray] = [np.zeros(0, dtype=np.int64)]
+    kept: list[IntArray] = [np.zeros(0, dtype=np.int64)]
+    for where in buckets(table.rows, "prompt"):
+        prompt, prompt2, fixed, name, source = (
+            take(table.rows, column, where) for column in ("prompt", "prompt2", "fixed", "id", "source")
+        )
+        rank = np.array([3, 2, 1, 0])[fixed]  # test, valid, train, free
+        order = np.lexsort((source, name, rank, prompt2, prompt))
+        of_group = group_starts(prompt[order], prompt2[order])
+        of_split = group_starts(prompt[order], prompt2[order], rank[order])
+        keeper = np.where(rank[order] == 3, of_group, of_split)
+        copies = keeper != np.arange(len(order))
+        gone.append(where[order[copies]])
+        kept.append(where[order[keeper[copies]]])
+    rows, keepers = np.concatenate(gone), np.concatenate(kept)
+    order = np.argsort(rows)
+    return Dropped(rows[order], keepers[order])
 
 
 class Subject:
@@ -102,8 +122,11 @@ def subject_of(table: Table, kept: "NDArray[np.bool_]", instruction: str) -> Sub
 
     if instruction:
         return Subject(instruction, frozenset())
-    leads, counts = np.unique(table.rows["lead"][kept], return_counts=True)
-    return Subject("", frozenset(leads[counts >= LEAD_ROWS].tolist()))
+    shared: set[int] = set()
+    for where in buckets(table.rows, "lead"):
+        leads, counts = np.unique(take(table.rows, "lead", where)[kept[where]], return_counts=True)
+        shared |= set(leads[counts >= LEAD_ROWS].tolist())
+    return Subject("", frozenset(shared))
 
 
 def link_rows(count: int, edges: Sequence["tuple[IntArray, IntArray]"]) -> "IntArray":

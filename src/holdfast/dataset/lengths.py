@@ -9,8 +9,8 @@ from msgspec import structs
 
 from holdfast.core.console import Console
 from holdfast.core.records import Example, Message, Split, decode_example, encode_example
+from holdfast.core.shards import Piece, Range, cut, load, read_lines, run_shards, shard_files
 from holdfast.dataset.audit import NOT_TRAINED, RowTokens, Tally, join, measure_row, tally
-from holdfast.dataset.shards import Piece, Range, cut, load, read_lines, run_shards, shard_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Action = Literal["error", "drop", "split", "split_or_drop"]
 # Sources of dropped and split rows that the report names; all are counted.
 NAMED = 1000
+ROWS_AT_ONCE = 256  # tokenised together
 REMEDY: dict[Action, str] = {"error": "drop or split", "split": "split_or_drop", "drop": "", "split_or_drop": ""}
 
 
@@ -89,11 +90,9 @@ def fit_shard(job: FitJob) -> Piece:
     lines: list[bytes] = []
     facts: dict[str, Any] = {"dropped": 0, "dropped_rows": [], "divided": 0, "parts": 0, "sample": {}}
     given = read_lines(job.path, job.part)
-    for number, line in enumerate(given, 1):
-        example = decode_example(line, job.path, number)
+    for line, example, own in _measured(encoder, given, job):
         if not rows and job.split == "train" and not job.part.begin:
             facts["sample"] = _show(encoder, example)
-        own = measure(encoder, example, with_prompt=job.split == "test")
         parts = [(example, own)]
         if own.tokens > job.sequence_len and job.split != "test" and job.action != "error":
             if job.action in ("split", "split_or_drop") and (pieces := _divided(encoder, example, job.sequence_len)):
@@ -146,18 +145,32 @@ def divide_conversation(example: Example, size: Callable[[Example], int], limit:
     ]
 
 
-def measure(encoder: Encoder, example: Example, *, with_prompt: bool) -> RowTokens:
-    """One row in tokens; prompt tokens are 0 unless asked for."""
+def _measured(encoder: Encoder, lines: Sequence[bytes], job: FitJob) -> Iterator[tuple[bytes, Example, RowTokens]]:
+    for begin in range(0, len(lines), ROWS_AT_ONCE):
+        given = lines[begin : begin + ROWS_AT_ONCE]
+        examples = [decode_example(line, job.path, number) for number, line in enumerate(given, begin + 1)]
+        yield from zip(given, examples, measure(encoder, examples, with_prompt=job.split == "test"), strict=True)
+
+
+def measure(encoder: Encoder, examples: Sequence[Example], *, with_prompt: bool) -> list[RowTokens]:
+    """Rows in tokens; prompt tokens are 0 unless asked for."""
     from holdfast import models
 
-    encoded = models.encode_example(encoder.tokenizer, example.messages)
-    prompt = len(models.encode_prompt(encoder.tokenizer, example.prompt)) if with_prompt else 0
-    return measure_row(example, encoded.labels, prompt, set(encoder.ends))
+    encoded = models.encode_examples(encoder.tokenizer, [example.messages for example in examples])
+    return [
+        measure_row(
+            example,
+            tokens.labels,
+            len(models.encode_prompt(encoder.tokenizer, example.prompt)) if with_prompt else 0,
+            encoder.ends,
+        )
+        for example, tokens in zip(examples, encoded, strict=True)
+    ]
 
 
 def _divided(encoder: Encoder, example: Example, limit: int) -> list[tuple[Example, RowTokens]]:
-    parts = divide_conversation(example, lambda part: measure(encoder, part, with_prompt=False).tokens, limit)
-    return [(part, measure(encoder, part, with_prompt=False)) for part in parts]
+    parts = divide_conversation(example, lambda part: measure(encoder, [part], with_prompt=False)[0].tokens, limit)
+    return list(zip(parts, measure(encoder, parts, with_prompt=False), strict=True)) if parts else []
 
 
 def _encoder(model: Path) -> Encoder:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core.console import Console
 from holdfast.core.files import atomic_path
+from holdfast.core.shards import Piece, Range, read_lines, run_shards
 from holdfast.dataset.duplicates import Subject, link_rows
-from holdfast.dataset.shards import Piece, Range, read_lines, run_shards
 from holdfast.dataset.similarity import BLOCK, Pair, hash_shingles, shingle_texts
 from holdfast.dataset.table import FileRows
 

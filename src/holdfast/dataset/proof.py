@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from holdfast.core.shards import Piece, Range, read_lines
 from holdfast.dataset.duplicates import Subject
-from holdfast.dataset.shards import Piece, Range, read_lines
 from holdfast.dataset.similarity import BLOCK, shingle_texts
 
 if TYPE_CHECKING:

@@ -27,6 +27,8 @@ def find_repeats(divided: Divided, lookup: Lookup) -> dict[str, str]:
         and divided.splits[pair.a] == TEST == divided.splits[pair.b]
         and lookup[pair.a].answer == lookup[pair.b].answer
     ]
+    if not twins:
+        return {}
     ends = np.array(twins, dtype=np.int64).reshape(-1, 2)
     groups = link_rows(len(divided.splits), [(ends[:, 0], ends[:, 1])])
     return {

@@ -1,15 +1,19 @@
 """The first pass: every row is checked against the contract and becomes a line of columns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.console import Console
 from holdfast.core.records import decode_example
-from holdfast.dataset.shards import Piece, Range, cut, read_lines, run_shards
-from holdfast.dataset.table import Collector, Reading, Stratum, Table, join_tables
+from holdfast.core.shards import Piece, Range, cut, read_lines, run_shards
+from holdfast.dataset.columns import store_columns
+from holdfast.dataset.table import Collector, Reading, Stratum, Table
 from holdfast.dataset.validate import SHOWN, Counted, Violation, validate_example
+
+if TYPE_CHECKING:
+    from holdfast.dataset.columns import Rows
 
 
 class ScanJob(NamedTuple):
@@ -37,21 +41,27 @@ def scan(path: Path, reading: Reading, folder: Path, console: Console) -> Scanne
     Raises IntegrityError for a row that holdfast did not write.
     """
     parts = cut(path)
-    tables: list[Table] = []
+    facts: list[dict[str, Any]] = []
     violations: list[Violation] = []
-    counts = [0, 0]
     firsts: list[int] = []
     begin = 0
     jobs = [ScanJob(path, part, reading) for part in parts]
-    for piece in run_shards(scan_shard, jobs, folder, console, "contract"):
-        facts = piece.facts
-        strata = {int(key): Stratum(*value) for key, value in facts["strata"].items()}
-        tables.append(Table(piece.arrays["rows"], strata, tuple(facts["system_prompts"])))
-        violations += [Violation(*found) for found in facts["violations"]][: SHOWN - len(violations)]
-        counts = [counts[0] + facts["counted"][0], counts[1] + facts["counted"][1]]
-        firsts.append(begin)
-        begin += len(piece.arrays["rows"])
-    return Scanned(join_tables(tables), parts, firsts, violations, Counted(*counts))
+
+    def tables() -> "Iterator[Rows]":
+        nonlocal begin, violations
+        for piece in run_shards(scan_shard, jobs, folder, console, "contract"):
+            facts.append(piece.facts)
+            violations += [Violation(*found) for found in piece.facts.pop("violations")][: SHOWN - len(violations)]
+            firsts.append(begin)
+            begin += len(piece.arrays["rows"])
+            yield piece.arrays["rows"]
+
+    # Many rows are kept in files; their columns are read again from the shards when a kill came in between.
+    rows = next(tables()) if len(jobs) == 1 else store_columns(folder / "columns", tables())
+    strata = {int(key): Stratum(*value) for own in facts for key, value in own["strata"].items()}
+    prompts = list(dict.fromkeys(prompt for own in facts for prompt in own["system_prompts"]))[:2]
+    counts = Counted(*(sum(own["counted"][n] for own in facts) for n in (0, 1)))
+    return Scanned(Table(rows, strata, tuple(prompts)), parts, firsts, violations, counts)
 
 
 def scan_shard(job: ScanJob) -> Piece:
@@ -72,14 +82,13 @@ def scan_shard(job: ScanJob) -> Piece:
             violations += found[: SHOWN - len(violations)]
         collector.add(example, offset, len(line))
         offset += len(line) + 1
-    table = collector.table()
     facts = {
-        "strata": {str(key): value for key, value in table.strata.items()},
-        "system_prompts": table.system_prompts,
+        "strata": {str(key): value for key, value in collector.strata.items()},
+        "system_prompts": list(collector.system_prompts),
         "violations": violations,
         "counted": [total, broken],
     }
-    return Piece({"rows": table.rows}, facts)
+    return Piece({"rows": collector.array()}, facts)
 
 
 def names_of(table: Table, numbers: Sequence[int]) -> list[Stratum]:

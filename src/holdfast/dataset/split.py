@@ -1,7 +1,6 @@
 """train, valid, test: whole groups, stratified by domain and label, the same whatever the order of the files."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,14 +66,7 @@ def assign_splits(rows: Rows, sizes: Sizes, seed: int) -> "SplitArray":
     members = np.bincount(group)
     open_group = ~fixed_group
     open_rows = int(members[open_group].sum())
-    wanted = {}
-    for split, size in ((TEST, sizes.test), (VALID, sizes.valid)):
-        wanted[split] = 0 if (rows.fixed == split).any() else _count(size, open_rows)
-    if open_rows and sum(wanted.values()) >= open_rows and not (rows.fixed == TRAIN).any():
-        raise ContractError(
-            f"test ({wanted[TEST]} rows) and valid ({wanted[VALID]} rows) leave none of {open_rows} rows to train on",
-            hint="lower prepare.test_set_size or prepare.val_set_size, or add rows",
-        )
+    wanted = wanted_rows(set(np.unique(rows.fixed).tolist()), sizes, open_rows)
     for split in wanted:
         wanted[split] = max(0, wanted[split] - int(members[locked_group & (place == split)].sum()))
     free = np.flatnonzero(open_group & ~locked_group)
@@ -82,6 +74,22 @@ def assign_splits(rows: Rows, sizes: Sizes, seed: int) -> "SplitArray":
     np.minimum.at(smallest, group, rows.ids)
     _deal(place, free, members, _main_stratum(rows.stratum, group, len(first)), mix(smallest, seed), wanted)
     return np.where(rows.fixed == FREE, place[group], rows.fixed).astype(np.int8)
+
+
+def wanted_rows(fixed: set[int], sizes: Sizes, open_rows: int) -> dict[int, int]:
+    """How many of the open rows test and valid take: none where the user fixed rows (`fixed`: the splits of such rows).
+
+    Raises ContractError when no row is left to train on.
+    """
+    wanted = {}
+    for split, size in ((TEST, sizes.test), (VALID, sizes.valid)):
+        wanted[split] = 0 if split in fixed else _count(size, open_rows)
+    if open_rows and sum(wanted.values()) >= open_rows and TRAIN not in fixed:
+        raise ContractError(
+            f"test ({wanted[TEST]} rows) and valid ({wanted[VALID]} rows) leave none of {open_rows} rows to train on",
+            hint="lower prepare.test_set_size or prepare.val_set_size, or add rows",
+        )
+    return wanted
 
 
 def _main_stratum(stratum: "IntArray", group: "IntArray", groups: int) -> "IntArray":
@@ -180,18 +188,13 @@ def read_lock(path: Path, ids: "NDArray[np.uint64]") -> "SplitArray":
     return found
 
 
-def write_lock(path: Path, ids: "NDArray[np.uint64]", splits: "SplitArray") -> None:
-    """Write the split of each row by its id, sorted, so that the order of the rows does not matter."""
-    import numpy as np
-
-    order = np.argsort(ids, kind="stable")
+def write_lock(path: Path, rows: "Iterable[tuple[NDArray[np.uint64], SplitArray]]") -> None:
+    """Write the split of each row by its id. rows: (ids, splits) sorted, so that the order of rows does not count."""
     with path.open("w", encoding="utf-8") as file:
         file.write(LOCK_HEADER + "\n")
-        for begin in range(0, len(order), 65536):
-            part = order[begin : begin + 65536]
+        for ids, splits in rows:
             file.writelines(
-                f"{name:012x} {SPLITS[split]}\n"
-                for name, split in zip(ids[part].tolist(), splits[part].tolist(), strict=True)
+                f"{name:012x} {SPLITS[split]}\n" for name, split in zip(ids.tolist(), splits.tolist(), strict=True)
             )
 
 
@@ -222,9 +225,3 @@ def prove_split(shingled: Shingled, splits: "SplitArray") -> dict[str, Pair | No
 def couple_name(a: int, b: int) -> str:
     """`train/test`, `train/valid` or `valid/test`."""
     return f"{SPLITS[a]}/{SPLITS[b]}"
-
-
-def count_by(splits: "SplitArray", names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """How often each name stands in each split. `names`: one a row."""
-    counts = [Counter(name for name, split in zip(names, splits, strict=True) if split == here) for here in range(3)]
-    return {SPLITS[here]: dict(sorted(counts[here].items())) for here in range(3)}

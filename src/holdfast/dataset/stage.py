@@ -18,7 +18,9 @@ from holdfast.core.documents import read_json
 from holdfast.core.errors import ContractError, HoldfastError
 from holdfast.core.knowledge import KNOWLEDGE_FILE
 from holdfast.core.records import SPLITS, Split, iter_examples
+from holdfast.core.shards import cut
 from holdfast.dataset.audit import Tally, check_rows, describe_lengths, join, refuse_long
+from holdfast.dataset.columns import any_value, in_order_of_id
 from holdfast.dataset.contract import DatasetContract, describe_task, read_contract
 from holdfast.dataset.divide import Divided, Options, Shards, Timed, divide
 from holdfast.dataset.duplicates import conflicts_of
@@ -26,7 +28,6 @@ from holdfast.dataset.lengths import REMEDY, Fitted, fit_split
 from holdfast.dataset.plant import plant_canaries
 from holdfast.dataset.repeats import REPEATS_FILE, describe_repeats, find_repeats
 from holdfast.dataset.scan import Scanned, scan
-from holdfast.dataset.shards import cut
 from holdfast.dataset.split import Sizes, write_lock
 from holdfast.dataset.summary import Prepared, describe, find_warnings
 from holdfast.dataset.table import FileRows, Reading, open_rows
@@ -56,7 +57,7 @@ def _run(context: StageContext) -> None:
     with timed("contract") as noted:
         scanned = scan(path, Reading(contract, fact, config.prepare.balance_by), work, context.console)
         noted["rows"] = len(scanned.table)
-    if fact not in (None, "fact") and not scanned.table.rows["fact"].any():
+    if fact not in (None, "fact") and not any_value(scanned.table.rows, "fact"):
         raise ContractError(
             f"prepare.split_by is {fact!r}, but none of {len(scanned.table)} rows has that tag",
             hint="correct the name, or leave split_by out",
@@ -142,16 +143,16 @@ def _write_documents(
     context: StageContext, contract: DatasetContract | None, prepared: Prepared, scanned: Scanned, rows: FileRows
 ) -> None:
     config, divided, fitted = context.config, prepared.divided, prepared.fitted
-    kept = divided.splits >= 0
     with context.out.writing("split.lock") as temporary:
-        write_lock(temporary, scanned.table.rows["id"][kept], divided.splits[kept])
+        write_lock(temporary, in_order_of_id(scanned.table.rows, divided.splits))
     context.out.write_json("task.json", describe_task(contract, config.name, scanned.table.system_prompts))
     facts = context.inputs["collect"] / KNOWLEDGE_FILE
     if facts.is_file():
         context.out.write_text(KNOWLEDGE_FILE, facts.read_text(encoding="utf-8"))
     lengths = {split: describe_lengths(fitted[split].tally) for split in ("train", "valid")}
+    rows_of_test = int((divided.splits == SPLITS.index("test")).sum())
     prompt = {"test_prompt_max": fitted["test"].tally.prompt_max, "sequence_len": config.sequence_len}
-    context.out.write_json("lengths.json", {**lengths, **prompt})
+    context.out.write_json("lengths.json", {**lengths, **prompt, "test_rows": rows_of_test})
     repeats = find_repeats(divided, rows)
     context.out.write_json(REPEATS_FILE, repeats)
     warnings = [*find_warnings(config, prepared, rows, FEW_ROWS), *prepared.extension.warnings]

@@ -1,10 +1,12 @@
 """report.json: what was found in the data, with the first examples of each finding and the count of all."""
 
+import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.config import RunConfig
 from holdfast.core.records import SPLITS, Split
 from holdfast.dataset.audit import Tally, summarise
+from holdfast.dataset.columns import in_order_of_id, parts
 from holdfast.dataset.divide import Divided, strata_of
 from holdfast.dataset.lengths import Fitted
 from holdfast.dataset.sampling import Sampled
@@ -35,18 +37,19 @@ def describe(config: RunConfig, prepared: Prepared, lookup: Lookup) -> dict[str,
     import numpy as np
 
     divided = prepared.divided
-    dropped = np.flatnonzero(divided.replaced >= 0)
-    sizes = np.bincount(divided.groups[divided.splits >= 0])
+    dropped = divided.dropped
+    groups = divided.groups
+    sizes = np.zeros(0) if groups is None else np.bincount(groups[divided.splits >= 0])
     threshold = config.prepare.near_duplicate_threshold
     kept = {name: len(prepared.fitted[name].tally.tokens) for name in SPLITS}
     return {
         "rows": {"read": len(divided.table), **kept},
         "violations": [],
         "duplicates": {
-            "exact_dropped_rows": len(dropped),
+            "exact_dropped_rows": len(dropped.rows),
             "exact_dropped": [
-                {"dropped": lookup[row].source, "kept": lookup[int(divided.replaced[row])].source}
-                for row in dropped[:NAMED].tolist()
+                {"dropped": lookup[row].source, "kept": lookup[kept_row].source}
+                for row, kept_row in zip(dropped.rows[:NAMED].tolist(), dropped.kept[:NAMED].tolist(), strict=True)
             ],
             "near_pairs": divided.near_count,
             "near_groups": int((sizes > 1).sum()),
@@ -81,7 +84,10 @@ def _describe_proof(config: RunConfig, divided: Divided, lookup: Lookup) -> dict
 
     closest = [pair for pair in divided.proof.values() if pair]
     kept = divided.splits >= 0
-    fixed = np.bincount(divided.table.rows["fixed"][kept], minlength=4).tolist()
+    fixed = sum(
+        (np.bincount(own[kept[place]], minlength=4) for place, (own,) in parts(divided.table.rows, "fixed")),
+        start=np.zeros(4, dtype=np.int64),
+    ).tolist()
     strata = strata_of(divided)
     labels: dict[str, dict[str, int]] = {name: {} for name in SPLITS}
     domains: dict[str, dict[str, int]] = {name: {} for name in SPLITS}
@@ -95,7 +101,7 @@ def _describe_proof(config: RunConfig, divided: Divided, lookup: Lookup) -> dict
         "by_splits": {name: _show(divided, pair, lookup) if pair else None for name, pair in divided.proof.items()},
         "method": divided.proof_method,
         "threshold": config.prepare.near_duplicate_threshold,
-        "groups": len(np.unique(divided.groups[kept])),
+        "groups": int(kept.sum()) if divided.groups is None else len(np.unique(divided.groups[kept])),
         "split_by": config.prepare.split_by,
         "seed": config.seed,
         "digest": split_digest(divided),
@@ -107,14 +113,12 @@ def _describe_proof(config: RunConfig, divided: Divided, lookup: Lookup) -> dict
 
 def split_digest(divided: Divided) -> str:
     """Digest of which row is in which split, whatever the order of the rows."""
-    import numpy as np
-
-    from holdfast.core.digest import digest_bytes
-
-    kept = divided.splits >= 0
-    ids, splits = divided.table.rows["id"][kept], divided.splits[kept]
-    order = np.lexsort((splits, ids))
-    return digest_bytes(ids[order].astype("<u8").tobytes() + splits[order].tobytes())
+    digest = hashlib.sha256()
+    for ids, _ in in_order_of_id(divided.table.rows, divided.splits):
+        digest.update(ids.astype("<u8").tobytes())
+    for _, splits in in_order_of_id(divided.table.rows, divided.splits):
+        digest.update(splits.tobytes())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def find_warnings(config: RunConfig, prepared: Prepared, lookup: Lookup, few: int) -> list[str]:
@@ -144,7 +148,8 @@ def find_warnings(config: RunConfig, prepared: Prepared, lookup: Lookup, few: in
     tested = {s.domain for s, counts in strata_of(divided) if counts[SPLITS[TEST]]}
     untested = sorted({s.domain for s, counts in strata_of(divided) if counts[SPLITS[TRAIN]]} - tested)
     if untested and tested != {""}:
-        found.append(f"{len(untested)} domains have no test row: {', '.join(untested[:10])}")
+        names = ", ".join(name or "(no domain)" for name in untested[:10])
+        found.append(f"{len(untested)} domain{'s' if len(untested) > 1 else ''} without a test row: {names}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""A data set as columns: what duplicates, split and sampling need to know of each row, 69 bytes a row."""
+"""A data set as columns: what duplicates, split and sampling need to know of each row."""
 
 import hashlib
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from holdfast.core.records import SPLITS, Example, decode_example
+from holdfast.dataset.columns import COLUMNS, read_value
 from holdfast.dataset.contract import DatasetContract
 from holdfast.dataset.similarity import normalise
 from holdfast.dataset.validate import label_in
@@ -17,15 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Rows = NDArray[np.void]
-
-# offset, size: where the line is. prompt, prompt2: digest of the normalised prompt. answer: digest of the answer.
-# id: Example.id. source, fact, lead, stratum: digests of those texts (0 = none). fixed: 0 free, else 1 + its place in
-# SPLITS.
-COLUMNS = [
-    ("offset", "u8"), ("size", "u4"), ("prompt", "u8"), ("prompt2", "u8"), ("answer", "u8"), ("id", "u8"),
-    ("source", "u4"), ("fact", "u8"), ("lead", "u8"), ("stratum", "u8"), ("fixed", "i1"),
-]  # fmt: skip
+    from holdfast.dataset.columns import Columns, Rows
 
 
 class Stratum(NamedTuple):
@@ -54,7 +47,7 @@ class Lookup(Protocol):
 class Table:
     """Columns of all rows, what the numbers of strata mean, and the system prompts (at most two are kept)."""
 
-    rows: "Rows"
+    rows: "Columns"
     strata: dict[int, Stratum]
     system_prompts: tuple[str, ...]
 
@@ -75,11 +68,7 @@ class Collector:
     def add(self, example: Example, offset: int = 0, size: int = 0) -> None:
         """Note one row that lies at `offset`."""
         reading, tags = self.reading, example.tags
-        parts = [f"{m.role}\x1f{normalise(m.content)}" for m in example.messages[:-1]]
-        if example.rejected is not None:
-            # Pairs of answers to one prompt are duplicates only when both answers are the same.
-            parts += [normalise(example.answer), normalise(example.rejected)]
-        prompt = hashlib.blake2b("\x1e".join(parts).encode(), digest_size=16).digest()
+        prompt = prompt_digest(example)
         fact = tags.get(reading.fact) if reading.fact else None
         lead = 0 if reading.contract and reading.contract.instruction else number(lead_of(example.prompt_text)[0])
         domain = tags.get(reading.domain)
@@ -98,11 +87,24 @@ class Collector:
             0 if example.split is None else 1 + SPLITS.index(example.split),
         ))  # fmt: skip
 
-    def table(self) -> Table:
+    def array(self) -> "Rows":
         """The columns so far."""
         import numpy as np
 
-        return Table(np.array(self.rows, dtype=COLUMNS), self.strata, tuple(self.system_prompts))
+        return np.array(self.rows, dtype=COLUMNS)
+
+    def table(self) -> Table:
+        """The columns so far, and what their numbers mean."""
+        return Table(self.array(), self.strata, tuple(self.system_prompts))
+
+
+def prompt_digest(example: Example) -> bytes:
+    """16 bytes for what is asked: the same for prompts that differ in case, white space or Unicode form."""
+    parts = [f"{m.role}\x1f{normalise(m.content)}" for m in example.messages[:-1]]
+    if example.rejected is not None:
+        # Pairs of answers to one prompt are duplicates only when both answers are the same.
+        parts += [normalise(example.answer), normalise(example.rejected)]
+    return hashlib.blake2b("\x1e".join(parts).encode(), digest_size=16).digest()
 
 
 def number(text: str) -> int:
@@ -118,15 +120,6 @@ def table_of(examples: Sequence[Example], reading: Reading) -> Table:
     return collector.table()
 
 
-def join_tables(tables: Sequence[Table]) -> Table:
-    """Tables of consecutive shards as one."""
-    import numpy as np
-
-    strata = {key: value for table in tables for key, value in table.strata.items()}
-    prompts = list(dict.fromkeys(prompt for table in tables for prompt in table.system_prompts))[:2]
-    return Table(np.concatenate([table.rows for table in tables]), strata, tuple(prompts))
-
-
 def lead_of(text: str) -> tuple[str, str]:
     """The first paragraph and the rest."""
     lead, _, rest = text.partition("\n\n")
@@ -136,16 +129,16 @@ def lead_of(text: str) -> tuple[str, str]:
 class FileRows:
     """Rows of examples.jsonl by position, read when they are asked for."""
 
-    def __init__(self, path: Path, rows: "Rows", descriptor: int) -> None:
+    def __init__(self, path: Path, rows: "Columns", descriptor: int) -> None:
         self.path, self.rows, self.descriptor = path, rows, descriptor
 
     def __getitem__(self, row: int) -> Example:
-        offset, size = int(self.rows["offset"][row]), int(self.rows["size"][row])
+        offset, size = read_value(self.rows, "offset", row), read_value(self.rows, "size", row)
         return decode_example(os.pread(self.descriptor, size, offset), self.path, row + 1)
 
 
 @contextmanager
-def open_rows(path: Path, rows: "Rows") -> Iterator[FileRows]:
+def open_rows(path: Path, rows: "Columns") -> Iterator[FileRows]:
     """Rows of a file by position while the block runs."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,16 +26,17 @@ def write_splits(path: Path, divided: Divided, temperature: float, seed: int, wo
     import numpy as np
 
     sampled = _balance(divided, temperature, seed)
-    times = np.ones(len(divided.splits), dtype=np.int64)
+    times = None
     if sampled is not None:
+        times = np.ones(len(divided.splits), dtype=np.int8)
         times[divided.splits == TRAIN] = sampled.times
     work.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         source = stack.enter_context(path.open("rb"))
         files = [stack.enter_context((work / f"{split}.jsonl").open("wb")) for split in SPLITS]
-        for begin in range(0, len(times), LINES_AT_ONCE):
+        for begin in range(0, len(divided.splits), LINES_AT_ONCE):
             splits = divided.splits[begin : begin + LINES_AT_ONCE].tolist()
-            counts = times[begin : begin + LINES_AT_ONCE].tolist()
+            counts = repeat(1) if times is None else times[begin : begin + LINES_AT_ONCE].tolist()
             parts: list[list[bytes]] = [[], [], []]
             for split, count, line in zip(splits, counts, source, strict=False):
                 if split < 0 or not count:
@@ -50,7 +51,7 @@ def write_splits(path: Path, divided: Divided, temperature: float, seed: int, wo
 
 def write_fitted(out: StageFolder, path: Path, split: Split, texts: "Iterator[NDArray[np.uint8] | None]") -> None:
     """The product `<split>.jsonl`: the file as it was written, with the shards that changed in their place."""
-    from holdfast.dataset.shards import cut
+    from holdfast.core.shards import cut
 
     with out.writing(f"{split}.jsonl") as temporary:
         first = list(islice(texts, 1))
@@ -72,10 +73,13 @@ def _copies(line: bytes, count: int) -> Iterator[bytes]:
 def _balance(divided: Divided, temperature: float, seed: int) -> Sampled | None:
     import numpy as np
 
-    rows = divided.table.rows[divided.splits == TRAIN]
+    if temperature == 1:
+        return None
+    chosen = divided.splits == TRAIN
+    stratum, ids = divided.table.rows["stratum"][chosen], divided.table.rows["id"][chosen]
     strata = divided.table.strata
     names = sorted({stratum.domain for stratum in strata.values()})
     numbers = np.array(sorted(strata), dtype=np.uint64)
     domains = np.array([names.index(strata[int(number)].domain) for number in numbers], dtype=np.int64)
-    domain = domains[np.searchsorted(numbers, rows["stratum"])]
-    return balance(domain, names, rows["id"], temperature, seed)
+    domain = domains[np.searchsorted(numbers, stratum)]
+    return balance(domain, names, ids, temperature, seed)

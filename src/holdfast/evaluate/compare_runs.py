@@ -34,10 +34,18 @@ class Ranking(NamedTuple):
 def rank_runs(samples: Mapping[str, Sequence[Row]], metric: str, alpha: float) -> Ranking:
     """Rank runs by their samples on one 0/1 score; `samples` maps a run's name to its rows of samples.jsonl.
 
-    Raises UsageError for fewer than two runs, IntegrityError when the runs did not answer the same items.
+    Raises UsageError for fewer than two runs or one without that score, IntegrityError when the runs did not answer
+    the same items.
     """
     if len(samples) < 2:
         raise UsageError(f"comparing needs at least 2 different runs, got {len(samples)}")
+    for name, rows in samples.items():
+        if any(metric not in row["scores"] for row in rows):
+            raise UsageError(
+                f"{name} has no score {metric!r}, which the first run is decided by; it has "
+                f"{', '.join(rows[0]['scores'])}",
+                hint="name first a run whose decide.primary all of them have",
+            )
     couples = list(itertools.combinations(samples, 2))
     found = [compare_samples(samples[a], samples[b], metric, alpha / len(couples)) for a, b in couples]
     adjusted = holm([comparison.p_value for comparison in found])

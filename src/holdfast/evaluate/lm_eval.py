@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from holdfast.core.errors import ContractError, UsageError
-from holdfast.core.files import atomic_path
+from holdfast.core.errors import ContractError
+from holdfast.core.files import atomic_path, require_new_folder
 from holdfast.core.records import Example, jsonl_bytes
 from holdfast.core.scorer_config import describe_scorers
 from holdfast.evaluate import lm_eval_scores
@@ -29,8 +29,7 @@ def export_task(folder: Path, name: str, task: Task, items: Sequence[Example], m
 
     Raises UsageError when `folder` has files, ContractError when an item has more than one question.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty", hint="give a new folder")
+    require_new_folder(folder)
     rows, system_prompt = _documents(items)
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)

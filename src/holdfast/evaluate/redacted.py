@@ -1,27 +1,31 @@
-"""Does any answer hold a value that was to be redacted? Checked by keyed digests: the values themselves are gone.
-
-HOOK for redaction: once `collect` keeps keyed digests of what it hid, give `find_redacted_values` those digests and the
-function that makes them, and write what it returns as 06-evaluate/redacted.json; `decide` then has its gate.
-"""
+"""Does any answer hold a value that was redacted? Checked by keyed digests: the values themselves are gone."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from holdfast.redact.digests import Masked
 
 LONGEST_WORDS = 6  # a redacted value is looked for in runs of up to so many words
 EDGES = "\"'`()[]{}<>,;:!?."
 
 
 def find_redacted_values(
-    samples: Sequence[Mapping[str, Any]], digest: Callable[[str], str], known: Collection[str]
+    samples: Sequence[Mapping[str, Any]], masked: Masked, baseline: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """The document redacted.json: which answers (rows of samples.jsonl) hold a value whose digest is known.
+    """The document redacted.json: which answers (rows of samples.jsonl) hold a value that was masked; none is named.
 
-    digest: the keyed digest of one value, as redaction made it (its own normalisation included). Values are not named.
+    baseline: answers of the base model, which never saw the values; what it says is no leak of the training.
     """
-    found = [row["id"] for row in samples if any(digest(value) in known for value in candidates(row["output"]))]
+    found = [row["id"] for row in samples if says_masked(row["output"], masked)]
+    before = sum(says_masked(row["output"], masked) for row in baseline)
     return {"answers": len(found), "n": len(samples), "share": len(found) / max(1, len(samples)), "ids": found,
-            "known": len(known)}  # fmt: skip
+            "baseline_answers": before, "known": len(masked.known)}  # fmt: skip
+
+
+def says_masked(text: str, masked: Masked) -> bool:
+    """Whether a text holds a value that was masked."""
+    return any(masked.holds(value) for value in set(candidates(text)))
 
 
 def candidates(text: str) -> Iterator[str]:

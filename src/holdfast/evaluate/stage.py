@@ -13,11 +13,13 @@ from holdfast.core.measures import shown_scores
 from holdfast.core.records import read_examples, read_jsonl
 from holdfast.evaluate import forgetting
 from holdfast.evaluate.compare import Comparison, compare_samples, list_items
+from holdfast.evaluate.redacted import find_redacted_values
 from holdfast.evaluate.room import check_room
 from holdfast.evaluate.scorers import check_primary, score_sample, summarize
 from holdfast.evaluate.slices import describe_slices
 from holdfast.evaluate.tasks import check_items, read_task
 from holdfast.likelihood import ReferenceScore, score_references
+from holdfast.redact.digests import DIGESTS_FILE, Masked, read_masked
 from holdfast.runtime import Reply
 
 GENERAL = "general.jsonl"
@@ -35,8 +37,11 @@ def run_tuned(context: StageContext) -> None:
     """The base model with the adapter answers the same items: samples.jsonl, results.json, and comparison.json with
     the statistics and every item, slices.json, and what was asked for (forgetting, leak audit).
 
-    Raises as `run_baseline`, and IntegrityError when the baseline's items are others.
+    Raises as `run_baseline`, IntegrityError when the baseline's items are others, and KeyFileError when values were
+    masked and the key that tells whether answers say them is not here.
     """
+    key_file = context.config.redact.pseudonym_key_file
+    masked = read_masked(context.inputs["collect"] / DIGESTS_FILE, Path(key_file) if key_file else None)
     tuned = _answer(context, adapter=context.inputs["train"] / "adapter")
     baseline = read_rows(context.inputs["baseline"] / "samples.jsonl")
     gates = context.config.decide
@@ -48,6 +53,8 @@ def run_tuned(context: StageContext) -> None:
     slices, line = describe_slices(baseline, tuned, gates.primary, gates.alpha)
     context.out.write_json("slices.json", slices)
     context.console.say(f"  {line}")
+    if masked is not None:
+        _check_redacted(context, masked, baseline, tuned)
     if context.config.audit.enabled:
         audit_leaks(context)
     if context.config.evaluate.general_probe:
@@ -55,6 +62,21 @@ def run_tuned(context: StageContext) -> None:
         document = forgetting.measure_forgetting(before, after, gates.alpha)
         context.out.write_json("forgetting.json", document)
         context.console.say(f"  {forgetting.describe(document)}")
+
+
+def _check_redacted(
+    context: StageContext, masked: Masked, baseline: list[dict[str, Any]], tuned: list[dict[str, Any]]
+) -> None:
+    """Whether an answer, also to a general item, holds a value that `collect` masked: redacted.json."""
+    if context.config.evaluate.general_probe:
+        baseline = baseline + read_rows(context.inputs["baseline"] / GENERAL)
+        tuned = tuned + read_rows(context.out.path / GENERAL)
+    document = find_redacted_values(tuned, masked, baseline)
+    context.out.write_json("redacted.json", document)
+    context.console.say(
+        f"  {document['answers']} of {document['n']} answers hold a redacted value "
+        f"(of the base model: {document['baseline_answers']})"
+    )
 
 
 def audit_leaks(context: StageContext) -> None:
@@ -94,9 +116,9 @@ def describe_time(replies: Sequence[Reply], seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def quantization_of(config: RunConfig) -> Literal["nf4", "none"]:
+def quantization_of(config: RunConfig) -> Literal["nf4", "int8", "none"]:
     """The precision that both models are measured in: the one that the adapter is trained on."""
-    return "nf4" if config.train.adapter == "qlora" else "none"
+    return config.train.quantization
 
 
 def describe(comparison: Comparison) -> str:
@@ -139,7 +161,7 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     ]
     for row, reference in zip(rows, references, strict=False):
         row["reference"] = reference._asdict()
-    results = {**summarize(rows), "quantization": quantization_of(config)}
+    results = {**summarize(rows, task.labels), "quantization": quantization_of(config)}
     context.out.write_jsonl("samples.jsonl", rows)
     context.out.write_json("results.json", results)
     context.out.write_json("timing.json", describe_time(answers, seconds))

@@ -156,6 +156,8 @@ def _training(facts: CardFacts) -> str:
     }  # fmt: skip
     if train.max_steps > 0:
         values["max_steps"] = train.max_steps
+    extras = ("use_rslora", "use_dora", "loraplus_lr_ratio", "neftune_noise_alpha", "load_best_model_at_end")
+    values |= {key: getattr(train, key) for key in extras if getattr(train, key)}
     return _table(("setting", "value"), [(f"`{key}`", f"{value}") for key, value in values.items()])
 
 

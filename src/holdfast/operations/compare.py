@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.console import Console
+from holdfast.core.documents import deployed_quantization
 from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.manifest import read_manifest, verify_products
 from holdfast.core.records import read_jsonl
@@ -67,7 +68,7 @@ def _samples(folder: Path, deployed: bool) -> list[dict[str, Any]]:
     manifest = read_manifest(path)
     if manifest is None:
         raise UsageError(f"{folder}: stage {stage} is not finished", hint=f"holdfast run -c FILE --run-dir {folder}")
-    name = f"samples-{config.verify.deploy}.jsonl" if deployed else "samples.jsonl"
+    name = f"samples-{deployed_quantization(config.verify.deploy, path)}.jsonl" if deployed else "samples.jsonl"
     if any(problem.path == name for problem in verify_products(path, manifest)):
         raise IntegrityError(f"{path / name} is not what its manifest says", hint=f"holdfast check {folder}")
     return [row for _, row in read_jsonl(path / name)]

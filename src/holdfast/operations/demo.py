@@ -6,6 +6,8 @@ from pathlib import Path
 from holdfast.core.config import load_config
 from holdfast.core.console import Console
 from holdfast.core.errors import UsageError
+from holdfast.core.files import require_folder
+from holdfast.operations.import_axolotl import import_axolotl
 from holdfast.operations.runs import run_and_report
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -27,10 +29,15 @@ def demo(directory: Path | None, example: str, console: Console) -> int:
     return run_and_report(config, folder, console)
 
 
-def init(directory: Path, console: Console) -> int:
-    """Copy the triage example as a start; an existing file is never overwritten."""
+def init(directory: Path, console: Console, axolotl: Path | None = None, copies: list[str] | None = None) -> int:
+    """Copy the triage example as a start, or translate an Axolotl configuration; no existing file is overwritten."""
+    if axolotl is not None:
+        return import_axolotl(directory, axolotl, copies or [], console)
+    if copies:
+        raise UsageError("--data goes with --axolotl FILE", hint="holdfast init --help")
     source = example_folder("triage")
     files = [path for path in sorted(source.iterdir()) if path.is_file()]
+    require_folder(directory)
     taken = [path.name for path in files if (directory / path.name).exists()]
     if taken:
         raise UsageError(f"{directory} already has {', '.join(taken)}; nothing was written", hint="use another folder")

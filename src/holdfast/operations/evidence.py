@@ -7,7 +7,7 @@ from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.documents import read_json
 from holdfast.core.errors import IntegrityError, UsageError
-from holdfast.core.files import atomic_write
+from holdfast.core.files import atomic_path, require_new_folder
 from holdfast.core.manifest import read_manifest, verify_products
 from holdfast.core.records import jsonl_bytes, read_examples
 from holdfast.core.rundir import RunDir
@@ -26,6 +26,8 @@ def rescore(
     from holdfast.evaluate.rescore import rescore_run
     from holdfast.evaluate.tasks import Task, read_task
 
+    if out is not None:
+        require_new_folder(out)
     run_dir = RunDir(folder)
     config = run_dir.read_config()
     if primary is not None:
@@ -85,31 +87,27 @@ def _finished(run_dir: RunDir, needed: tuple[str, ...], more: tuple[str, ...]) -
 def _write(out: Path, documents: dict[str, Any]) -> None:
     import json
 
-    if out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty", hint="give a new folder")
-    for name, document in documents.items():
-        rows = isinstance(document, list)
-        text = b"" if rows else (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
-        atomic_write(out / name, jsonl_bytes(document) if rows else text)
+    with atomic_path(out) as folder:
+        for name, document in documents.items():
+            rows = isinstance(document, list)
+            text = b"" if rows else (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(jsonl_bytes(document) if rows else text)
 
 
 def _decide(config: RunConfig, folders: dict[str, Path], documents: dict[str, Any]) -> Any:
     from holdfast import decide
-    from holdfast.gates import latency_gate, leak_gate, slice_gate
 
     ladder, parity = documents["verify/ladder.json"], read_json(folders["verify"] / "parity.json")
     deployed = next(rung for rung in ladder["rungs"] if rung["rung"] == ladder["deploy"])
     evaluate = folders["evaluate"]
     forgetting = evaluate / "forgetting.json"
-    gates = [slice_gate(documents["evaluate/slices.json"], config.decide)]
-    if config.audit.enabled:
-        gates.append(leak_gate(read_json(evaluate / "leak_audit.json"), config.audit))
-    latency = latency_gate(deployed, config.decide)
+    losses = read_json(folders["train"] / "losses.json")["valid"] if "train" in folders else ()
     return decide.decide(
         documents["baseline/results.json"], documents["evaluate/results.json"], deployed,
         documents["evaluate/comparison.json"], config.decide, parity=parity, rungs=ladder["rungs"],
         forgetting=read_json(forgetting) if forgetting.is_file() else None,
-        more=gates if latency is None else [*gates, latency],
+        more=decide.more_gates(config, evaluate, documents["evaluate/slices.json"], deployed), losses=losses,
     )  # fmt: skip
 
 

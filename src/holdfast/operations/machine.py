@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from holdfast import models
-from holdfast.core.config import CollectConfig, RunConfig, Source, load_config
+from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.environment import describe_environment
-from holdfast.core.errors import DoesNotFitError, ModelError, UsageError
+from holdfast.core.errors import ModelError
+from holdfast.core.files import require_new_folder
 
 
 def doctor(console: Console) -> int:
@@ -45,38 +46,6 @@ def doctor(console: Console) -> int:
     return 0 if document["ok"] else 1
 
 
-def plan(config_file: Path | None, model: str | None, gpu: str | None, overrides: list[str], console: Console) -> int:
-    """Print what would fit, without touching data or loading weights. Exit code 21: it does not."""
-    from holdfast.plan.choose import make_plan
-    from holdfast.plan.describe import describe
-    from holdfast.plan.hardware import probe
-
-    if config_file is not None:
-        config = load_config(config_file, overrides)
-    elif overrides:
-        raise UsageError("plan --set needs -c FILE")
-    elif model is not None:
-        config = RunConfig(name="plan", collect=CollectConfig(sources=(Source(path="-"),)))
-    else:
-        raise UsageError("plan needs -c FILE or --model DIR")
-    config = config.model_copy(update={"base_model": model or config.base_model})
-    folder = _model_folder(config.base_model)
-    if gpu is not None:
-        config = config.model_copy(update={"plan": config.plan.model_copy(update={"gpu": gpu})})
-    result = make_plan(folder, config, None, probe(Path.cwd()))
-    code = 0 if result["fits"] else DoesNotFitError.exit_code
-    console.result(result | {"exit_code": code}, describe(result))
-    return code
-
-
-def _model_folder(name: str) -> Path:
-    """A folder with config.json is enough to plan."""
-    folder = models.BUNDLED.get(name) or Path(name).expanduser()
-    if (folder / "config.json").is_file():
-        return folder
-    return models.find_base_model(name)
-
-
 def config_schema(console: Console) -> int:
     """Print the JSON Schema of the configuration file."""
     schema = RunConfig.model_json_schema()
@@ -85,19 +54,24 @@ def config_schema(console: Console) -> int:
 
 
 def fetch(model: str, to: Path, console: Console) -> int:
-    """Download a model's safetensors, configuration and tokenizer. The only verb that may use the network."""
-    if to.exists() and any(to.iterdir()):
-        raise UsageError(f"{to} is not empty; nothing was fetched", hint="give a new folder")
+    """Download a model's safetensors, configuration and tokenizer. The only verb that may use the network.
+
+    `to` appears when all is there; until then the files lie beside it, where the same command goes on with them.
+    """
+    require_new_folder(to)
+    part = to.absolute().with_name(f"{to.absolute().name}.{model.replace('/', '--')}.part")
     os.environ["HF_HUB_OFFLINE"] = "0"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        snapshot_download(model, local_dir=to, allow_patterns=list(models.MODEL_FILES) + ["LICENSE*", "README.md"])
-    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
-        raise ModelError(f"{model} could not be fetched: {error}") from None
-    models.find_base_model(str(to))
+        snapshot_download(model, local_dir=part, allow_patterns=list(models.MODEL_FILES) + ["LICENSE*", "README.md"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        hint = f"the same command goes on where it stopped; what is there lies in {part}" if part.exists() else ""
+        raise ModelError(f"{model} could not be fetched: {error}", hint) from None
+    models.find_base_model(str(part))
+    part.replace(to)
     console.result(
         {"model": model, "folder": str(to)}, f"{model} is in {to}\nnext: base_model: {to} in the configuration"
     )

@@ -1,5 +1,6 @@
 """What can be done with a run: bring it up to date, check it, measure it on other items, serve it, ask it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ from holdfast.core.config import RunConfig, load_config
 from holdfast.core.console import Console
 from holdfast.core.digest import digest_file
 from holdfast.core.documents import deployed_quantization
-from holdfast.core.errors import IntegrityError, UsageError
-from holdfast.core.manifest import read_manifest, verify_products
+from holdfast.core.errors import IntegrityError, ModelError, UsageError
+from holdfast.core.manifest import MANIFEST, read_manifest, verify_products
 from holdfast.core.rundir import RunDir
 from holdfast.operations.verdict import current_verdict
 from holdfast.pipeline import BASE_MODEL, STAGES, explain, run_pipeline
 from holdfast.redact.redactor import Redactor
+from holdfast.train.processes import launch_lines, process_count
 
 
 def run(
@@ -31,8 +33,12 @@ def run(
     folder = run_dir or Path("runs") / config.name
     if dry_run:
         plan = explain(config, RunDir(folder), redo_from=redo_from, until=until)
-        text = "\n".join(f"{name:10} {why}" for name, why in plan.items())
-        console.result({"run_dir": str(folder), "stages": plan, "config": config.model_dump(mode="json")}, text)
+        lines = [f"{name:10} {why}" for name, why in plan.items()]
+        document = {"run_dir": str(folder), "stages": plan, "config": config.model_dump(mode="json")}
+        if "train" in plan and process_count(config.train) > 1:
+            document["processes"] = launch_lines(folder.absolute(), config.train)
+            lines += ["train is started as:", *(f"  {line}" for line in document["processes"])]
+        console.result(document, "\n".join(lines))
         return 0
     return run_and_report(config, folder, console, until=until, redo_from=redo_from)
 
@@ -79,20 +85,34 @@ def check(folder: Path, console: Console, *, read_data: bool = False) -> int:
     run_dir = RunDir(folder)
     config = run_dir.read_config()
     problems: list[str] = []
+    used: list[dict[str, str]] = []
+    unfinished: list[str] = []
     products = 0
     known: dict[str, str] = {}
     for stage in STAGES:
         path = run_dir.stage(stage.name).path
         manifest = read_manifest(path)
         if manifest is None:
+            unfinished.append(stage.name)
             continue
         products += len(manifest.products)
+        used.append(manifest.materials)
         problems += [f"{path / m.path}: {m.problem}" for m in verify_products(path, manifest)]
+        problems += [
+            f"{run_dir.stage(name).path / MANIFEST}: missing, but {path.name} was made from that stage"
+            for name in unfinished
+            if any(material.startswith(f"{name}/") for material in manifest.materials)
+        ]
         problems += _changed_materials(manifest.materials, known, path.name)
         known |= {f"{stage.name}/{name}": product.digest for name, product in manifest.products.items()}
-        problems += base_model_changes(config, manifest.materials)
         if read_data:
             problems += _changed_files(manifest.materials)
+    try:
+        problems += base_model_changes(config, used)
+    except ModelError as error:
+        if not problems:
+            raise
+        problems.append(error.message)
     problems = list(dict.fromkeys(problems))
     if problems:
         listed = "\n  ".join(problems)
@@ -124,15 +144,20 @@ def _changed_files(materials: dict[str, str]) -> list[str]:
     return problems
 
 
-def base_model_changes(config: RunConfig, materials: dict[str, str]) -> list[str]:
-    """Files of the base model that are no longer what a stage was made from."""
-    before = {n.removeprefix(f"{BASE_MODEL}/"): d for n, d in materials.items() if n.startswith(f"{BASE_MODEL}/")}
-    if not before:
+def base_model_changes(config: RunConfig, used: Sequence[Mapping[str, str]]) -> list[str]:
+    """Files of the base model that are no longer what stages were made from; `used` are the materials of each stage.
+
+    The files are read once, however many stages used them.
+    """
+    prefix = f"{BASE_MODEL}/"
+    taken = [{n.removeprefix(prefix): d for n, d in stage.items() if n.startswith(prefix)} for stage in used]
+    taken = [before for before in taken if before]
+    if not taken:
         return []
     folder = models.find_base_model(config.base_model)
     now = models.digest_base_model(folder)
-    names = sorted(before.keys() | now.keys())
-    return [f"{folder / name}: base model file changed" for name in names if before.get(name) != now.get(name)]
+    changed = {name for before in taken for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+    return [f"{folder / name}: base model file changed" for name in sorted(changed)]
 
 
 def evaluate_other_items(
@@ -149,25 +174,18 @@ def evaluate_other_items(
     config = run_dir.read_config()
     if runtime not in ("transformers", "gguf"):
         raise UsageError(f"--runtime {runtime}: expected transformers or gguf")
-    needed = ["prepare", "train"] + (["export"] if runtime == "gguf" else [])
-    for name in needed:
-        path = run_dir.stage(name).path
-        manifest = read_manifest(path)
-        if manifest is None:
-            raise UsageError(f"{folder}: stage {name} is not finished", hint="holdfast run -c FILE")
-        problems = [f"{path / m.path}: {m.problem}" for m in verify_products(path, manifest)]
-        problems += base_model_changes(config, manifest.materials)
-        if problems:
-            raise IntegrityError("refusing to measure: " + "; ".join(problems), hint=f"holdfast check {folder}")
+    _require_measurable(run_dir, config, ("prepare", "train", "export") if runtime == "gguf" else ("prepare", "train"))
     redactor = Redactor(config.redact, forbidden=folder)
     task, primary, found = read_task_and_items(data, config, run_dir.stage("prepare").path / "task.json")
     items = redactor.mask_examples(found)
     masked = dict(redactor.by_type)
     console.say(f"  {redactor.describe()}")
-    quant = quant or deployed_quantization(config.verify.deploy, run_dir.stage("verify").path)
-    gguf = run_dir.stage("export").path / f"{config.name}-{quant}.gguf" if runtime == "gguf" else None
-    if gguf is not None and not gguf.is_file():
-        raise UsageError(f"{gguf.name} was not exported", hint=f"add {quant} to export.quantizations and run again")
+    gguf = None
+    if runtime == "gguf":
+        quant = quant or deployed_quantization(config.verify.deploy, run_dir.stage("verify").path)
+        gguf = run_dir.stage("export").path / f"{config.name}-{quant}.gguf"
+        if not gguf.is_file():
+            raise UsageError(f"{gguf.name} was not exported", hint=f"add {quant} to export.quantizations and run again")
     document = measure_other_items(
         config,
         task,
@@ -181,6 +199,32 @@ def evaluate_other_items(
     document |= {"run_dir": str(folder), "data": str(data), "redaction": masked}
     console.result(document, report.render_comparison(document))
     return 0
+
+
+def _require_measurable(run_dir: RunDir, config: RunConfig, stages: Sequence[str]) -> None:
+    """Raise IntegrityError unless the stages belong together and nothing changed since, UsageError when one is not
+    finished or run.yaml has another `train.adapter` than the adapter was trained with: it decides the precision."""
+    problems: list[str] = []
+    used: list[dict[str, str]] = []
+    known: dict[str, str] = {}
+    for name in stages:
+        path = run_dir.stage(name).path
+        manifest = read_manifest(path)
+        if manifest is None:
+            raise UsageError(f"{run_dir.path}: stage {name} is not finished", hint="holdfast run -c FILE")
+        problems += [f"{path / m.path}: {m.problem}" for m in verify_products(path, manifest)]
+        problems += _changed_materials(manifest.materials, known, path.name)
+        known |= {f"{name}/{product}": found.digest for product, found in manifest.products.items()}
+        used.append(manifest.materials)
+        trained = manifest.config.get("train", {}).get("adapter") if name == "train" else None
+        if trained not in (None, config.train.adapter):
+            raise UsageError(
+                f"the adapter of {run_dir.path} was trained as {trained}, but run.yaml now says {config.train.adapter}",
+                hint="holdfast run -c FILE brings the run up to date",
+            )
+    problems += base_model_changes(config, used)
+    if problems:
+        raise IntegrityError("refusing to measure: " + "; ".join(problems), hint=f"holdfast check {run_dir.path}")
 
 
 def read_task_and_items(data: Path, config: RunConfig, task_file: Path) -> tuple[Any, str | None, list[Any]]:
@@ -200,8 +244,8 @@ def read_task_and_items(data: Path, config: RunConfig, task_file: Path) -> tuple
 
 def read_items(data: Path, config: RunConfig) -> list[Any]:
     """Read a file of items as `collect` would, with the run's system prompt. Raises ContractError, UsageError."""
+    from holdfast.sources.conversation import with_system_prompt
     from holdfast.sources.readers import defects_error, read_file
-    from holdfast.sources.stage import with_system_prompt
 
     if not data.is_file():
         raise UsageError(f"there is no file {data}")

@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 
 from holdfast.core.config import RunConfig
 from holdfast.core.errors import DoesNotFitError
-from holdfast.plan.constants import GIB, TABLE, rate_for
+from holdfast.plan.constants import GIB, TABLE
+from holdfast.plan.expected import expected
 from holdfast.plan.fused_memory import Recompute, is_fused
 from holdfast.plan.hardware import Hardware
 from holdfast.plan.memory import Demand, Lengths, Place, adapter_parameters, batch_tokens
-from holdfast.plan.phases import demands
+from holdfast.plan.phases import demands, training_demands
 from holdfast.plan.recompute_choice import fastest
 from holdfast.plan.remedies import Remedy, find_remedies
+from holdfast.plan.several import accumulation, in_parts, obstacles, process_count, refuse_parts, row_choices
 from holdfast.plan.shape import ModelShape, read_shape
-from holdfast.plan.target import Limit, Target, choose_target, limits_of, real_device
+from holdfast.plan.target import Limit, Target, check_cards, choose_target, limits_of, real_device
 
 # GGUF conversion (stage export) knows these families.
 CONVERTIBLE = ("llama", "mistral", "qwen2", "qwen3")
@@ -57,12 +59,16 @@ def make_plan(
     """Like `plan_for`, but a run that does not fit is described (`fits` false, `problem`) and nothing is raised."""
     shape = read_shape(model_folder)
     target = choose_target(config.plan, hardware)
-    limits = limits_of(target, config.plan, hardware)
+    check_cards(config.train, target, hardware)
+    refuse_parts(config.train)
+    limits = limits_of(target, config.plan, hardware, config.train.nproc)
     counts = Lengths.of(config, lengths)
     choice = choose_batch(shape, config, counts, target, limits)
     problem = None
+    remarks = _remarks(shape, config, counts, target, limits, choice, hardware)
     if choice.failed is not None:
         problem = _problem(shape, config, counts, target, choice.failed, limits[choice.failed.place])
+        remarks += _fits_in_parts(shape, config, counts, target, limits, choice.failed, hardware)
     device = real_device(config.plan, hardware)
     return {
         "fits": problem is None,
@@ -77,6 +83,7 @@ def make_plan(
         "settings": {
             "micro_batch_size": choice.rows,
             "gradient_accumulation_steps": choice.accumulation,
+            "processes": process_count(config.train),
             "device": device,
             "dtype": "bfloat16" if device == "cuda" else "float32",
             "attention": "varlen" if choice.policy is not None and device == "cuda" else "sdpa",
@@ -88,8 +95,8 @@ def make_plan(
         },
         "phases": [_phase(d, limits[d.place], _counts(d, limits, counts)) for d in choice.demands],
         "limits": {place: asdict(limit) for place, limit in limits.items()},
-        "expected": expected_seconds(shape, config, counts, target, hardware.cores),
-        "remarks": _remarks(shape, config, counts, target, limits, choice, hardware),
+        "expected": expected(shape, config, counts, target, hardware.cores, choice.rows, choice.policy),
+        "remarks": remarks,
         "hardware": asdict(hardware),
         "constants": [row._asdict() for row in TABLE],
     }
@@ -106,12 +113,10 @@ def choose_batch(
         fast = _choose_fused(shape, config, lengths, target, limits)
         if fast is not None:
             return fast
-    effective = config.train.micro_batch_size * config.train.gradient_accumulation_steps
-    candidates = [rows for rows in range(config.train.micro_batch_size, 0, -1) if effective % rows == 0]
-    for rows in candidates:
+    for rows in row_choices(config.train):
         found = demands(shape, config, lengths, rows, target.device)
         failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
-        choice = Choice(rows, effective // rows, found, failed)
+        choice = Choice(rows, accumulation(config.train, rows), found, failed)
         if failed is None or (failed.phase, failed.place) != ("train", target.device):
             break
     return choice
@@ -121,19 +126,16 @@ def _choose_fused(
     shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, limits: Mapping[Place, Limit]
 ) -> Choice | None:
     """Rows and policy with the least time a token; None when training fits with none of them."""
-    effective = config.train.micro_batch_size * config.train.gradient_accumulation_steps
     best: tuple[float, int, Recompute] | None = None
 
     def found_for(rows: int, policy: Recompute) -> list[Demand]:
         return demands(shape, config, lengths, rows, target.device, policy)
 
     def trains(rows: int, policy: Recompute) -> bool:
-        return all(
-            d.phase != "train" or not limits[d.place].checked or d.total <= limits[d.place].usable
-            for d in found_for(rows, policy)
-        )
+        needed = training_demands(shape, config, lengths, rows, target.device, policy)
+        return all(not limits[d.place].checked or d.total <= limits[d.place].usable for d in needed)
 
-    for rows in (rows for rows in range(config.train.micro_batch_size, 0, -1) if effective % rows == 0):
+    for rows in row_choices(config.train):
         tokens = batch_tokens(config, lengths, rows)[0]
         option = fastest(shape, config.train, tokens, partial(trains, rows))
         if option is not None and (best is None or option[0] < 0.99 * best[0]):
@@ -143,33 +145,7 @@ def _choose_fused(
     _, rows, policy = best
     found = found_for(rows, policy)
     failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
-    return Choice(rows, effective // rows, found, failed, policy)
-
-
-def expected_seconds(
-    shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, cores: int
-) -> dict[str, Any] | None:
-    """Training time as a range: tokens x FLOP per token ÷ the rate table. None while the token count is not known."""
-    if lengths.total is None or lengths.rows is None:
-        return None
-    train = config.train
-    tokens = int(lengths.total * train.num_epochs)
-    if train.max_steps > 0:
-        rows = train.max_steps * train.micro_batch_size * train.gradient_accumulation_steps
-        tokens = rows * (config.sequence_len if train.sample_packing else lengths.total // lengths.rows)
-    passes = 3 if train.gradient_checkpointing else 2
-    flop = passes * 2 * (shape.linear_weights + shape.vocabulary * shape.hidden)
-    rate = rate_for(target.gpu_bytes)
-    scale = 1e12 * (cores if target.device == "ram" else 1)
-    return {
-        "phase": "train",
-        "tokens": tokens,
-        "low_seconds": round(tokens * flop / (rate.high * scale), 1),
-        "high_seconds": round(tokens * flop / (rate.low * scale), 1),
-        "device_class": rate.device_class,
-        "kind": rate.kind,
-        "source": rate.source,
-    }
+    return Choice(rows, accumulation(config.train, rows), found, failed, policy)
 
 
 def _counts(demand: Demand, limits: Mapping[Place, Limit], lengths: Lengths) -> bool:
@@ -222,6 +198,29 @@ def _problem(
     }
 
 
+def _fits_in_parts(
+    shape: ModelShape,
+    config: RunConfig,
+    counts: Lengths,
+    target: Target,
+    limits: Mapping[Place, Limit],
+    failed: Demand,
+    hardware: Hardware,
+) -> list[str]:
+    """Whether the cards of this machine (of an imagined one: two) together hold what one of them does not."""
+    cards = 2 if target.hypothetical else len(hardware.gpus)
+    if (failed.phase, failed.place) != ("train", "gpu") or config.train.nproc > 1 or cards < 2:
+        return []
+    train = in_parts(config.train, cards)
+    changed = config.model_copy(update={"train": train})
+    if obstacles(train) or choose_batch(shape, changed, counts, target, limits).failed is not None:
+        return [f"{cards} such cards together (train.distributed: fsdp) would not hold it either"]
+    steps = train.gradient_accumulation_steps
+    same = steps == config.train.gradient_accumulation_steps
+    more = "" if same else f" --set train.gradient_accumulation_steps={steps}"
+    return [f"{cards} such cards together hold it: --nproc {cards} --set train.distributed=fsdp{more}"]
+
+
 def _remedy_text(remedy: Remedy) -> str:
     return f"{remedy.change} saves {remedy.saves / GIB:.2f} GiB" + ("" if remedy.enough else ", not enough")
 
@@ -266,13 +265,15 @@ def _remarks(
         remarks.append(
             "evaluate is not judged: prompts are counted as sequence_len until stage prepare has measured them"
         )
-    if choice.rows != config.train.micro_batch_size:
+    count = process_count(config.train)
+    if choice.rows != config.train.micro_batch_size or count > 1:
         remarks.append(
             f"micro_batch_size {config.train.micro_batch_size} -> {choice.rows}, gradient_accumulation_steps "
-            f"{config.train.gradient_accumulation_steps} -> {choice.accumulation}: same effective batch, less memory"
+            f"{config.train.gradient_accumulation_steps} -> {choice.accumulation}"
+            + (f", {count} processes: same effective batch" if count > 1 else ": same effective batch, less memory")
         )
-    if len(hardware.gpus) > 1 and not target.hypothetical and target.device == "gpu":
-        remarks.append(f"{len(hardware.gpus)} cards are there; the plan uses the first")
+    if len(hardware.gpus) > config.train.nproc and not target.hypothetical and target.device == "gpu":
+        remarks.append(f"{len(hardware.gpus)} cards are there; the plan uses {config.train.nproc}: see --nproc")
     if shape.context and config.sequence_len > shape.context:
         remarks.append(f"sequence_len {config.sequence_len} is more than the model's context of {shape.context}")
     if shape.family not in CONVERTIBLE:

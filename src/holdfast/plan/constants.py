@@ -20,16 +20,6 @@ class Constant(NamedTuple):
     source: str
 
 
-class DeviceRate(NamedTuple):
-    """Sustained training speed of a class of devices, a low and a high figure in TFLOP/s (per core on `cpu`)."""
-
-    device_class: str
-    low: float
-    high: float
-    kind: str
-    source: str
-
-
 _RUN = "2026-11-21, one H200, driver 580, torch 2.11: bench/train_gpu.py --cases bench/plan_cases.json"
 _H200 = "2026-11-20, one H200, driver 580, torch 2.11, shape of Qwen2.5-7B"
 
@@ -49,6 +39,7 @@ TABLE = (
         "stock_layer_factor", 1.42, "ratio", "measured",
         f"{_H200}: TRL + varlen 8.80 GiB at 8k, 12.2 at 16k: 445 kB a token less 28 layer inputs, over a layer's 173",
     ),
+    Constant("dora_values", 3, "float32/output", "estimate", "PEFT 0.21 tuners/lora/dora.py: products kept a token"),
     Constant("sdpa_mask", 9.4, "byte/token pair", "measured", f"{_H200}: 9.39 - 8.80 GiB at 8,192 packed tokens"),
     Constant(
         "loss_tile_copies_cpu", 10, "tiles", "measured",
@@ -71,6 +62,7 @@ TABLE = (
     Constant("gain_keep_weights", 0.015, "ratio", "measured", f"{_RUN}: 12 ms of unpacking in a step of 840 ms"),
     Constant("step_overhead_graph", 640, "tokens", "measured", f"{_RUN}: 78 ms for 900 tokens, 46 of them work"),
     Constant("step_overhead", 900, "tokens", "measured", f"{_RUN}: 132 against 117 ms at 1k without the graph"),
+    Constant("nccl_buffers", 400 * MIB, "byte", "estimate", "of a process that trains with others; not measured yet"),
     Constant("fragmentation", 0.04, "share", "estimate", "torch reserved over allocated; not measured yet"),
     Constant(
         "process_train", 0.75 * GIB, "byte", "estimate",
@@ -83,34 +75,9 @@ TABLE = (
     Constant("tokenizer_files", 12 * MIB, "byte", "estimate", "tokenizer beside each checkpoint and the merged model"),
 )  # fmt: skip
 
-_SPREAD = "by the class of the card, not measured"
-
-RATES = (
-    DeviceRate(
-        "nvidia 80GB", 30, 190, "measured", f"{_H200}: stock TRL, 738 tokens/s padded to 4,637 packed; only H200"
-    ),
-    DeviceRate("nvidia 40GB", 15, 100, "estimate", _SPREAD),
-    DeviceRate("nvidia 24GB", 8, 60, "estimate", _SPREAD),
-    DeviceRate("nvidia 16GB", 4, 30, "estimate", _SPREAD),
-    DeviceRate(
-        "nvidia 8GB", 2, 20, "estimate", "low end: 14 hours for 3 epochs of 2,891 rows (fourth source document)"
-    ),
-    DeviceRate("cpu", 0.004, 0.04, "estimate", "float32, for each core"),
-)
-
 _VALUES = {row.name: row.value for row in TABLE}
 
 
 def constant(name: str) -> float:
     """The value of one row of the table."""
     return _VALUES[name]
-
-
-def rate_for(gpu_bytes: int | None) -> DeviceRate:
-    """The rate row for a card with that much memory (with 10 % tolerance); None = CPU."""
-    if gpu_bytes is None:
-        return RATES[-1]
-    for rate in RATES[:-1]:
-        if gpu_bytes >= 0.9 * GIB * int(rate.device_class.split()[1].removesuffix("GB")):
-            return rate
-    return RATES[-2]

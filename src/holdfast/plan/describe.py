@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.plan.constants import GIB
+from holdfast.plan.expected import describe_expected
 
 
 def describe(plan: Mapping[str, Any]) -> str:
@@ -17,7 +18,7 @@ def describe(plan: Mapping[str, Any]) -> str:
         )
         needed, usable, margin = (_gib(phase[key]) for key in ("needed", "usable", "margin"))
         lines.append(_row(phase["phase"], phase["place"], needed, usable, margin, parts + mark))
-    lines += ["", _expected(plan["expected"])]
+    lines += ["", *describe_expected(plan["expected"])]
     lines += [f"note: {remark}" for remark in plan["remarks"]]
     guesses = sum(row["kind"] == "estimate" for row in plan["constants"])
     lines.append(f"note: {guesses} of {len(plan['constants'])} constants are estimates (plan.json names them)")
@@ -30,16 +31,9 @@ def _verdict(plan: Mapping[str, Any]) -> list[str]:
     if not plan["fits"]:
         return [f"DOES NOT FIT: {name}", *plan["problem"]["message"].splitlines(), f"next: {plan['problem']['next']}"]
     batch = f"micro_batch_size {settings['micro_batch_size']} x {settings['gradient_accumulation_steps']}"
-    return [f"FITS: {name}, {batch}, {settings['device']} {settings['dtype']}"]
-
-
-def _expected(expected: Mapping[str, Any] | None) -> str:
-    if expected is None:
-        return "training time: not known before stage prepare has counted the tokens"
-    low, high = _duration(expected["low_seconds"]), _duration(expected["high_seconds"])
-    return (
-        f"training time: {low} to {high} for {expected['tokens']:,} tokens ({expected['kind']}: {expected['source']})"
-    )
+    batch += f" x {settings['processes']} processes" if settings["processes"] > 1 else ""
+    here = (target["device"] == "gpu") == (settings["device"] == "cuda")
+    return [f"FITS: {name}, {batch}" + (f", {settings['device']} {settings['dtype']}" if here else "")]
 
 
 def _row(phase: str, place: str, needed: str, usable: str, margin: str, rest: str) -> str:
@@ -48,9 +42,3 @@ def _row(phase: str, place: str, needed: str, usable: str, margin: str, rest: st
 
 def _gib(size: int) -> str:
     return f"{size / GIB:.2f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -48,7 +48,7 @@ def is_fused(shape: ModelShape, train: TrainConfig) -> bool:
         and kernels.fused_layer
         and kernels.attention
         and kernels.chunked_loss
-        and train.lora_dropout == 0
+        and train.plain_lora
     )
 
 

@@ -13,7 +13,8 @@ from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import constant
 from holdfast.plan.fused_memory import Recompute, Widths, fused_activations, is_fused
 from holdfast.plan.recompute_choice import least_memory
-from holdfast.plan.shape import ModelShape
+from holdfast.plan.several import add_processes, process_count
+from holdfast.plan.shape import Linear, ModelShape
 
 Place = Literal["gpu", "ram", "disk"]
 Components = dict[str, int]
@@ -35,12 +36,13 @@ class Demand:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Token counts that matter: the longest training row, all training tokens, the longest test prompt."""
+    """Counts that matter: the longest training row, all training tokens, the longest test prompt, test rows."""
 
     longest: int
     total: int | None
     rows: int | None
     longest_prompt: int
+    test_rows: int = 0
 
     @classmethod
     def of(cls, config: RunConfig, lengths: Mapping[str, Any] | None) -> "Lengths":
@@ -52,7 +54,8 @@ class Lengths:
             return cls(config.sequence_len, None, None, config.sequence_len)
         prompt = int(lengths.get("test_prompt_max") or config.sequence_len)
         longest = min(max(train["longest"], valid["longest"]), config.sequence_len)
-        return cls(longest, min(train["tokens"], train["rows"] * config.sequence_len), train["rows"], prompt)
+        total = min(train["tokens"], train["rows"] * config.sequence_len)
+        return cls(longest, total, train["rows"], prompt, int(lengths.get("test_rows") or 0))
 
     def shortened(self, sequence_len: int) -> "Lengths":
         """The same rows cut at `sequence_len`; totals stay, as an upper bound."""
@@ -88,10 +91,11 @@ def train_memory(
     }
     if on_gpu and is_fused(shape, config.train):
         chosen = policy or least_memory(config.train)
-        quantized = config.train.adapter == "qlora"
+        quantized = config.train.quantization != "none"
         parts |= fused_activations(shape, config.train, tokens, adapter, chosen, quantized=quantized)
-        return _with_process(parts, on_gpu=True)
-    if not on_gpu and config.train.adapter == "qlora" and shape.linear_weights <= constant("cpu_unpacked_weights"):
+        return _with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=True)
+    small = shape.linear_weights <= constant("cpu_unpacked_weights")
+    if not on_gpu and config.train.quantization != "none" and small:
         parts["unpacked weights"] = wide * shape.linear_weights
     parts |= {
         "gradients": int(adapter * constant("adapter_bytes")),
@@ -99,7 +103,20 @@ def train_memory(
         "attention mask": int(pairs * constant("sdpa_mask")),
         "workspace": workspace_bytes(shape, config.train.adapter, wide),
     }
-    return _with_process(parts, on_gpu=on_gpu)
+    if config.train.use_dora:
+        parts["dora"] = dora_bytes(shape, config.train, tokens)
+    return _with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=on_gpu)
+
+
+def _of_one_process(parts: Components, shape: ModelShape, train: TrainConfig, wide: int) -> Components:
+    embedding = wide * (shape.embedding_weights + shape.small_weights)
+    frozen = weight_bytes(shape, train.adapter, wide) - embedding
+    largest = {linear.name: linear.size for linear in shape.linears}
+    whole = nf4_bytes(shape.largest_linear)  # as it is stored; 16-bit matrices of an MLP are whole together
+    if train.adapter != "qlora":
+        whole = wide * (largest["gate_proj"] + largest["up_proj"] + largest["down_proj"])
+    found = add_processes(parts, train, adapter_parameters(shape, train), frozen, whole)
+    return found | ({"nccl buffers": int(constant("nccl_buffers"))} if wide == 2 and process_count(train) > 1 else {})
 
 
 def offloaded(shape: ModelShape, config: RunConfig, tokens: int, policy: Recompute | None) -> Components:
@@ -107,7 +124,7 @@ def offloaded(shape: ModelShape, config: RunConfig, tokens: int, policy: Recompu
     chosen = policy or least_memory(config.train)
     if not chosen.offload:
         return {}
-    width = Widths.of(shape, config.train, quantized=config.train.adapter == "qlora")
+    width = Widths.of(shape, config.train, quantized=config.train.quantization != "none")
     kept = shape.layers * tokens * 2 * width.kept(chosen.level, config.train.lora_r)
     return {"offloaded activations": int(kept * 9 / 8)}
 
@@ -142,9 +159,19 @@ def weight_bytes(shape: ModelShape, adapter: str, wide: int) -> int:
 
 
 def adapter_parameters(shape: ModelShape, train: TrainConfig) -> int:
-    """Trainable parameters: r x (inputs + outputs) for each target. ConfigError for a module that is not there."""
+    """Trainable parameters: r x (inputs + outputs) for each target, and with DoRA one magnitude an output.
+
+    Raises ConfigError for a module that is not there.
+    """
+    targets = target_linears(shape, train)
+    magnitudes = sum(linear.rows for linear in targets) if train.use_dora else 0
+    return shape.layers * (magnitudes + sum(train.lora_r * (linear.rows + linear.columns) for linear in targets))
+
+
+def target_linears(shape: ModelShape, train: TrainConfig) -> list[Linear]:
+    """The matrices of one layer that get an adapter. Raises ConfigError when one is not there, or there is none."""
     known = {linear.name: linear for linear in shape.linears}
-    names = set(train.lora_target_modules) or (set(known) if train.lora_target_linear else set())
+    names = set(known) if train.lora_target_linear else set(train.lora_target_modules)
     if not names:
         raise ConfigError("train: nothing to adapt: lora_target_linear is false and lora_target_modules is empty")
     missing = sorted(names - set(known))
@@ -153,7 +180,16 @@ def adapter_parameters(shape: ModelShape, train: TrainConfig) -> int:
             f"train.lora_target_modules names {', '.join(missing)}; a {shape.family} model has {', '.join(known)}",
             hint="correct the names, or leave them out and set lora_target_linear: true",
         )
-    return shape.layers * sum(train.lora_r * (known[name].rows + known[name].columns) for name in names)
+    return [linear for linear in shape.linears if linear.name in names]
+
+
+def dora_bytes(shape: ModelShape, train: TrainConfig, tokens: int) -> int:
+    """What DoRA adds to a step: the norm of the largest adapted matrix in float32 (an identity, B A, the sum), and
+    float32 values of each output of the layers that are kept (one when they are computed again)."""
+    targets = target_linears(shape, train)
+    norm = max(linear.columns**2 + 2 * linear.size for linear in targets)
+    kept = 1 if train.gradient_checkpointing else shape.layers
+    return int(4 * (norm + constant("dora_values") * kept * tokens * sum(linear.rows for linear in targets)))
 
 
 def optimizer_bytes(adapter: int, train: TrainConfig, *, on_gpu: bool) -> int:
@@ -193,7 +229,7 @@ def loss_bytes(shape: ModelShape, tokens: int, wide: int, *, on_gpu: bool) -> in
 
 def workspace_bytes(shape: ModelShape, adapter: str, wide: int) -> int:
     """The largest matrix, de-quantised for its product."""
-    return wide * shape.largest_linear if adapter == "qlora" else 0
+    return 0 if adapter == "lora" else wide * shape.largest_linear
 
 
 def evaluate_memory(shape: ModelShape, config: RunConfig, lengths: Lengths, *, on_gpu: bool) -> Components:

@@ -20,7 +20,9 @@ from holdfast.plan.memory import (
     offloaded,
     optimizer_bytes,
     train_memory,
+    weight_bytes,
 )
+from holdfast.plan.several import is_sharded
 from holdfast.plan.shape import ModelShape
 
 
@@ -36,8 +38,9 @@ def demands(
 
     policy: what fused layers recompute (a card only); None = what needs the least memory.
     """
+    trained, *host = training_demands(shape, config, lengths, rows, device, policy)
     found = [
-        Demand("train", device, train_memory(shape, config, lengths, rows, on_gpu=device == "gpu", policy=policy)),
+        trained,
         Demand("evaluate", device, evaluate_memory(shape, config, lengths, on_gpu=device == "gpu")),
         Demand("merge", "ram", merge_memory(shape, config.train)),
         Demand("convert", "ram", convert_memory(shape)),
@@ -45,12 +48,34 @@ def demands(
         Demand("serve", "ram", serve_memory(shape, config)),
         *disk_demands(shape, config),
     ]
-    if device == "gpu":
-        host = {"process": int(constant("process_cuda")), "loading one matrix": 4 * _largest_matrix(shape)}
-        if is_fused(shape, config.train):
-            host |= offloaded(shape, config, batch_tokens(config, lengths, rows)[0], policy)
-        found.insert(2, Demand("train", "ram", host))
+    found[2:2] = host
+    if is_sharded(config.train):
+        whole = {"weights": weight_bytes(shape, config.train.adapter, 2 if device == "gpu" else 4)}
+        place = "cuda context" if device == "gpu" else "process"
+        found.insert(0, Demand("load", device, whole | {place: trained.components[place]}))
     return found
+
+
+def training_demands(
+    shape: ModelShape,
+    config: RunConfig,
+    lengths: Lengths,
+    rows: int,
+    device: Literal["gpu", "ram"],
+    policy: Recompute | None = None,
+) -> list[Demand]:
+    """What training needs: on its device, and beside a card in host memory. All processes of a machine share RAM."""
+    many = config.train.nproc
+    trained = train_memory(shape, config, lengths, rows, on_gpu=device == "gpu", policy=policy)
+    if device == "ram":
+        return [Demand("train", "ram", {name: size * many for name, size in trained.items()})]
+    host = {"process": int(constant("process_cuda")), "loading one matrix": 4 * _largest_matrix(shape)}
+    if is_fused(shape, config.train):
+        host |= offloaded(shape, config, batch_tokens(config, lengths, rows)[0], policy)
+    return [
+        Demand("train", "gpu", trained),
+        Demand("train", "ram", {name: size * many for name, size in host.items()}),
+    ]
 
 
 def merge_memory(shape: ModelShape, train: TrainConfig) -> Components:
@@ -92,7 +117,7 @@ def disk_demands(shape: ModelShape, config: RunConfig) -> list[Demand]:
     files, saved = int(constant("tokenizer_files")), int(adapter * constant("adapter_bytes"))
     one = saved + optimizer_bytes(adapter, config.train, on_gpu=True) + files
     # A new checkpoint is written before the oldest is removed, and the best one may be kept beside the newest.
-    parts = {"adapter": saved + files, "checkpoints": one * (config.train.save_total_limit + 1)}
+    parts = {"adapter": saved + files, "checkpoints": one * (max(2, config.train.save_total_limit) + 1)}
     found = [Demand("train", "disk", dict(parts))]
     parts["merged"] = 2 * shape.parameters + files
     found.append(Demand("merge", "disk", dict(parts)))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from holdfast.core.config import TrainConfig
 from holdfast.plan.constants import constant
 from holdfast.plan.fused_memory import LEVELS, Level, Recompute
+from holdfast.plan.several import is_sharded
 from holdfast.plan.shape import ModelShape
 
 GRAPH_TOKENS = 2048  # train/recompute.py: up to here a step is replayed as a graph
@@ -55,14 +56,15 @@ def _allowed(train: TrainConfig) -> tuple[Level, ...]:
 
 def _candidates(shape: ModelShape, train: TrainConfig, tokens: int) -> Iterator[Recompute]:
     levels, offload = _allowed(train), train.activation_offloading
-    graph = GRAPH_TOKENS if tokens <= GRAPH_TOKENS else 0
+    graph = GRAPH_TOKENS if tokens <= GRAPH_TOKENS and not is_sharded(train) else 0
     for index, level in enumerate(levels):
         parts = (0, _PART) if tokens > _PART and level not in ("cheap", "none") else (0,)
         for part in parts:
             if offload is not True:
                 for graph_tokens in {graph, 0}:
                     yield Recompute(level, level, 0, False, part, False, graph_tokens)
-                yield Recompute(level, level, 0, False, part, keep_weights=True, graph_tokens=graph)
+                if not is_sharded(train):
+                    yield Recompute(level, level, 0, False, part, keep_weights=True, graph_tokens=graph)
                 for upper in levels[index + 1 :]:
                     for fast in range(1, shape.layers):
                         yield Recompute(level, upper, fast, False, part, False, graph)

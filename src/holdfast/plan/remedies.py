@@ -58,13 +58,19 @@ def _changes(config: RunConfig, failed: Demand) -> Iterator[Change]:
 def _model_changes(config: RunConfig) -> Iterator[Change]:
     if config.train.lora_r > 8:
         yield "train.lora_r=8", "train", {"lora_r": 8}
-    if config.train.adapter == "lora":
+    if config.train.adapter != "qlora":
         yield "train.adapter=qlora", "train", {"adapter": "qlora"}
 
 
 def _train_changes(config: RunConfig) -> Iterator[Change]:
+    if config.train.use_dora:
+        yield "train.use_dora=false", "train", {"use_dora": False}
     if not config.train.gradient_checkpointing:
         yield "train.gradient_checkpointing=true", "train", {"gradient_checkpointing": True}
+    if config.train.recompute != "auto":
+        yield "train.recompute=auto", "train", {"recompute": "auto"}
+    if config.train.activation_offloading is False:
+        yield "train.activation_offloading=auto", "train", {"activation_offloading": "auto"}
     if "8bit" not in config.train.optimizer:
         yield "train.optimizer=paged_adamw_8bit", "train", {"optimizer": "paged_adamw_8bit"}
     for shorter in (config.sequence_len // part for part in (2, 4, 8)):
@@ -87,8 +93,8 @@ def _serve_changes(config: RunConfig) -> Iterator[Change]:
 
 
 def _disk_changes(config: RunConfig) -> Iterator[Change]:
-    if config.train.save_total_limit > 1:
-        yield "train.save_total_limit=1", "train", {"save_total_limit": 1}
+    if config.train.save_total_limit > 2:  # training never keeps fewer
+        yield "train.save_total_limit=2", "train", {"save_total_limit": 2}
     deploy = config.verify.deploy
     if len(config.export.quantizations) > 1 and deploy != "auto":
         yield f"export.quantizations=[{deploy}]", "export", {"quantizations": (deploy,)}

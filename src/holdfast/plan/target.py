@@ -1,26 +1,31 @@
-"""For what a plan is made: the card that is there, a card that is not, or the processor; and how much may be used."""
+"""For what a plan is made: the card that is there, a card that is not, a processor; and how much may be used."""
 
 import re
 from dataclasses import dataclass
 from typing import Literal
 
-from holdfast.core.config import PlanConfig
+from holdfast.core.config import PlanConfig, TrainConfig
 from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import GIB
 from holdfast.plan.hardware import Hardware
 from holdfast.plan.memory import Place
 
-NAMED_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:GB|GiB|G)", re.IGNORECASE)
+NAMED_SIZE = re.compile(r"(?:(apple|cpu)-)?(\d+(?:\.\d+)?)\s*(?:GB|GiB|G)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where training is planned. `hypothetical`: a card of that size is only imagined."""
+    """Where training is planned. `hypothetical`: a card (or a machine) of that size is only imagined.
+
+    ram_bytes: memory of an imagined machine without a card that training uses; `apple`: it is one of Apple's.
+    """
 
     device: Literal["gpu", "ram"]
     name: str
     gpu_bytes: int | None
     hypothetical: bool
+    ram_bytes: int | None = None
+    apple: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,32 @@ def choose_target(plan: PlanConfig, hardware: Hardware) -> Target:
             return Target("ram", "CPU", None, False)
         return Target("gpu", hardware.gpus[0].name, hardware.gpus[0].total_bytes, False)
     size = NAMED_SIZE.fullmatch(wanted)
-    if size is None or float(size.group(1)) == 0:
-        hint = "holdfast plan --gpu 8GB (or 16GB, 24GB, 80GB, cpu, auto)"
+    if size is None or float(size.group(2)) == 0:
+        hint = "holdfast plan --gpu 8GB (or 16GB, 24GB, 80GB, apple-64GB, cpu-32GB, cpu, auto)"
         raise ConfigError(f"plan.gpu is {plan.gpu!r}: expected auto, cpu or a size such as 8GB", hint=hint)
-    return Target("gpu", f"a card of {size.group(1)} GiB", int(float(size.group(1)) * GIB), True)
+    found = int(float(size.group(2)) * GIB)
+    if size.group(1) is None:
+        return Target("gpu", f"a card of {size.group(2)} GiB", found, True)
+    apple = size.group(1).lower() == "apple"
+    name = f"the processor of an Apple machine of {size.group(2)} GiB" if apple else f"a CPU with {size.group(2)} GiB"
+    return Target("ram", name, None, True, found, apple)
 
 
-def limits_of(target: Target, plan: PlanConfig, hardware: Hardware) -> dict[Place, Limit]:
-    """The limit of each place. RAM and disk of this machine are shown but not checked for a card that is elsewhere."""
+def check_cards(train: TrainConfig, target: Target, hardware: Hardware) -> None:
+    """Raises ConfigError when there are fewer cards than processes."""
+    if target.device == "gpu" and not target.hypothetical and train.nproc > len(hardware.gpus):
+        cards = "1 card is there" if len(hardware.gpus) == 1 else f"{len(hardware.gpus)} cards are there"
+        raise ConfigError(
+            f"train.nproc is {train.nproc}, but {cards}: each process needs one",
+            hint=f"holdfast plan -c FILE --set train.nproc={len(hardware.gpus)}",
+        )
+
+
+def limits_of(target: Target, plan: PlanConfig, hardware: Hardware, cards: int = 1) -> dict[Place, Limit]:
+    """The limit of each place. RAM and disk of this machine are shown but not checked for a card that is elsewhere.
+
+    cards: how many of those that are there train together; the one with the least free memory decides.
+    """
 
     def limit(total: int, available: int, *, checked: bool) -> Limit:
         return Limit(total, available, int(available * (1 - plan.memory_headroom)), checked)
@@ -60,8 +83,10 @@ def limits_of(target: Target, plan: PlanConfig, hardware: Hardware) -> dict[Plac
         "ram": limit(hardware.ram_total_bytes, hardware.ram_available_bytes, checked=here),
         "disk": limit(hardware.disk_free_bytes, hardware.disk_free_bytes, checked=here),
     }
+    if target.ram_bytes is not None:
+        found["ram"] = limit(target.ram_bytes, target.ram_bytes, checked=True)
     if target.gpu_bytes is not None:
-        free = target.gpu_bytes if target.hypothetical else hardware.gpus[0].free_bytes
+        free = target.gpu_bytes if target.hypothetical else min(gpu.free_bytes for gpu in hardware.gpus[:cards])
         found["gpu"] = limit(target.gpu_bytes, free, checked=True)
     return found
 

@@ -157,16 +157,21 @@ def find_credentials(text: str, lower: str, has_runs: bool) -> Iterator[Span]:
             break
     else:
         return
-    if any(sign in lower for sign in _SIGNS):
-        yield from _assigned(text, lower)
+    yield from _assigned(text, lower)
     yield from _in_headers(text, lower)
+    yield from _in_commands(text, lower)
+    if has_runs:
+        yield from _random_near_secret(text, lower)
+
+
+def _in_commands(text: str, lower: str) -> Iterator[Span]:
     if " -" in lower or lower.startswith("-"):
         yield from _groups(_FLAG, text, lower, "PASSWORD")
     for words, pattern in _COMMANDS:
-        if any(word in lower for word in words):
-            yield from _groups(pattern, text, lower, "PASSWORD")
-    if has_runs:
-        yield from _random_near_secret(text, lower)
+        for word in words:
+            if word in lower:
+                yield from _groups(pattern, text, lower, "PASSWORD")
+                break
 
 
 def _in_headers(text: str, lower: str) -> Iterator[Span]:
@@ -204,6 +209,11 @@ def _groups(pattern: re.Pattern[str], text: str, lower: str, kind: str) -> Itera
 
 def _assigned(text: str, lower: str) -> Iterator[Span]:
     """`password: x`, `"api_key": "x"`, `TOKEN=x`, `the password is x`."""
+    for sign in _SIGNS:
+        if sign in lower:
+            break
+    else:
+        return
     for word in _NAMED.finditer(lower):
         match = _ASSIGNED.match(lower, word.end())
         if match is None:

@@ -66,12 +66,7 @@ def _find_numbers(text: str, lower: str) -> Iterator[Span]:
         return
     parts = [part for part in shape.split() if "00" in part]
     yield from national.find_by_shape(text, lower, shape, parts)
-    for part in parts:
-        if part.startswith(("AA00", "AA-00")):
-            yield from numbers.find_ibans(text)
-            break
-    for cluster in numbers.find_clusters(text):
-        yield from numbers.find_cards(cluster, lower)
+    yield from _find_bank_numbers(text, lower, shape, parts)
     if numbers.CLUSTER.search(text):
         yield from national.find_by_word(text, lower)
         if "000000000" in shape or "0000-0000-0" in shape or "000 000 000" in shape:
@@ -82,6 +77,16 @@ def _find_numbers(text: str, lower: str) -> Iterator[Span]:
         yield from phones.find_phones(text, lower)
     elif ("000000" in shape or "00 00 00" in shape or "00-00-00" in shape) and national.LETTERED.search(text):
         yield from national.find_by_word(text, lower)
+
+
+def _find_bank_numbers(text: str, lower: str, shape: str, parts: list[str]) -> Iterator[Span]:
+    for part in parts:
+        if part.startswith(("AA00", "AA-00")):
+            yield from numbers.find_ibans(text)
+            break
+    if shape.count("0") > 11:
+        for cluster in numbers.find_clusters(text):
+            yield from numbers.find_cards(cluster, lower)
 
 
 def _blank(match: re.Match[str]) -> str:

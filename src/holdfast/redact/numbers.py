@@ -9,11 +9,11 @@ from holdfast.redact.words import one_of
 
 # Six digits that stand by themselves and are no date: without them there is no phone, account or tax number.
 CLUSTER = re.compile(
-    r"(?=\d)(?<![A-Za-z0-9.])(?<![0-9A-Za-z]-)(?!(?:19|20)\d\d-[01]\d-[0-3]\d(?!\d)|\d{1,3}(?:\.\d{1,3}){3}(?![\d.]))"
-    r"\d(?:[ .\-/()\t_]{0,3}\d){5}"
+    r"\d(?<![A-Za-z0-9.]\d)(?<![0-9A-Za-z]-\d)"
+    r"(?!(?:(?<=1)9|(?<=2)0)\d\d-[01]\d-[0-3]\d(?!\d)|\d{0,2}(?:\.\d{1,3}){3}(?![\d.]))(?:[ .\-/()\t_]{0,3}\d){5}"
 )
 # Twelve digits with little between them: a text without such a cluster holds no card.
-LONG_CLUSTER = re.compile(r"\d(?:[ \t.\-/()_,:\n]{0,3}\d){11,}")
+LONG_CLUSTER = re.compile(r"\d(?<!\d\d)(?:[ \t.\-/()_,:\n]{0,3}+\d){11,}+")
 _ROUTING = re.compile(r"(?<![\dA-Za-z])\d{4}([ -]?)\d{4}\1\d(?![\dA-Za-z])|(?<!\d)\d{3}([ -])\d{3}\2\d{3}(?!\d)")
 _GROUP = re.compile(r"\d+")
 _CARD_WORD = one_of(
@@ -40,7 +40,7 @@ _ACCOUNT_WORD = re.compile(
     r"(?:[ _-]?(?:no|nr|num|number|nummer|numéro|id|#|n°|holder))?\.?[\"']?\s{0,2}(?:is|was|ending|:|=|#"
     r"|-)?[:\s#=\"']{0,4}$"
 )
-_ACCOUNT = re.compile(r"(?<![\dA-Za-z.])\d(?:[ -]?\d){5,19}(?![\dA-Za-z]|[.,:]\d)")
+_ACCOUNT = re.compile(r"\d(?<![\dA-Za-z.]\d)(?:[ -]?\d){5,19}(?![\dA-Za-z]|[.,:]\d)")
 _BANK_WORD = re.compile(r"account|acct|a/c|konto|compte|cuenta|conto|rekening|conta|depot|bban")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[ .-]?\d{2}(?:[ .\-_/]?[A-Za-z0-9]){10,30}")
 _IBAN_FORM = re.compile(

@@ -8,7 +8,7 @@ from holdfast.redact.spans import RANKS, Span
 from holdfast.redact.words import one_of
 
 _CANDIDATE = re.compile(
-    r"(?<![\w.,$€£=&/-])(?<!\d )[+(]{0,2}\d[\d .\-/()\t]{4,28}\d(?:\s?(?:x|ext\.?|extension|#"
+    r"[+(\d](?<![\w.,$€£=&/-].)(?<!\d .)(?:(?<=\d)|[+(]?\d)[\d .\-/()\t]{4,28}\d(?:\s?(?:x|ext\.?|extension|#"
     r"|durchwahl)\s?\d{1,6})?(?![\w]|[.,:]\d|-[A-Za-z])",
     re.IGNORECASE,
 )
@@ -51,7 +51,16 @@ _FOREIGN_WORD = one_of(
 
 def find_phones(text: str, lower: str) -> Iterator[Span]:
     """Phone numbers in `text`; `lower` is the same in lower case."""
+    named = None
     for match in _CANDIDATE.finditer(text):
+        raw = match.group()
+        if raw.isdigit():  # told only by a word for it
+            if len(raw) > 15 or len(raw) < 6:
+                continue
+            if named is None:
+                named = _WORD.search(f" {lower}") is not None
+            if not named:
+                continue
         yield from _judge(text, lower, match.start(), match.end())
     if "+" in text:
         for match in _GLUED.finditer(text):

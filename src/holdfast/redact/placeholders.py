@@ -8,6 +8,7 @@ import hmac
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from holdfast.core.errors import KeyFileError
@@ -24,8 +25,10 @@ _KEY_BYTES = 32
 class Placeholders:
     """Gives out placeholders; the same value of the same type always gets the same one."""
 
-    def __init__(self, key_file: Path | None = None) -> None:
+    def __init__(self, key_file: Path | None = None, note: Callable[[str], None] | None = None) -> None:
+        """note: called with every new value (and with each account number)."""
         self.key_file = key_file
+        self._note = note
         self._key: bytes | None = None
         self._session = os.urandom(_KEY_BYTES)
         self._numbers: dict[bytes, int] = {}
@@ -41,10 +44,14 @@ class Placeholders:
         """The placeholder of one value. Raises KeyFileError when the key of the pseudonyms cannot be used."""
         plain = _normalise(kind, value)
         if kind in PSEUDONYMS:
+            if self._note is not None:
+                self._note(value)
             return f"<{kind}_{self.pseudonym(plain)}>"
         digest = hashlib.blake2b(f"{kind}\0{plain}".encode("utf-8", "surrogatepass"), key=self._session, digest_size=12)
         number = self._numbers.get(digest.digest())
         if number is None:
+            if self._note is not None:
+                self._note(value)
             self._last[kind] += 1
             number = self._numbers[digest.digest()] = self._last[kind]
         return f"<{kind}_{number}>"

@@ -11,20 +11,24 @@ import msgspec
 from holdfast.core.config import RedactConfig
 from holdfast.core.errors import ConfigError, ContractError
 from holdfast.core.records import Example, Message
+from holdfast.redact.digests import Memory
 from holdfast.redact.placeholders import PLACEHOLDER, Placeholders
 from holdfast.redact.policy import Policy
 from holdfast.redact.spans import RANKS, Span, merge
-from holdfast.redact.texts import SHORTEST_NUMBER, example_texts, source_file
+from holdfast.redact.texts import SHORTEST_NUMBER, example_texts, name_texts, source_file, with_texts
 
 ROUNDS = 8
 SHOWN = 50
+CLEAN_TEXTS, CLEAN_CHARACTERS = 2000, 4000  # texts without a find that are remembered, and how long they may be
+OTHER_RANK = 90  # of a type that only a user's own name finder knows
 
 
 class Redactor:
     """Masks texts and examples. One object a run, so that a value has one placeholder everywhere in it."""
 
-    def __init__(self, config: RedactConfig, forbidden: Path | None = None) -> None:
-        """forbidden: a folder that the key of the pseudonyms must not lie in (the run).
+    def __init__(self, config: RedactConfig, forbidden: Path | None = None, *, remember: bool = False) -> None:
+        """forbidden: a folder that the key of the pseudonyms must not lie in (the run). remember: keep keyed digests of
+        what is masked (`memory`), for the leak check of answers.
 
         Raises ConfigError when `keep`, `deny` or `types` cannot be understood.
         """
@@ -37,22 +41,36 @@ class Redactor:
         if key_file and forbidden is not None and Path(key_file).resolve().is_relative_to(forbidden.resolve()):
             raise ConfigError(f"redact.pseudonym_key_file: {key_file} lies in the run folder that it protects")
         self.policy = Policy(config)
-        self.placeholders = Placeholders(Path(config.pseudonym_key_file) if config.pseudonym_key_file else None)
+        place = Path(key_file) if key_file else None
+        self.memory = Memory(place) if remember else None
+        self.placeholders = Placeholders(place, self.memory.note if self.memory else None)
         self.by_type: Counter[str] = Counter()
         self.by_source: dict[str, Counter[str]] = {}
         self.rows = self.changed = 0
+        self.clean: set[str] = set()
         self._extra = (self.policy.find_denied,) if self.policy.denies else ()
 
     def mask(self, text: str, counts: Counter[str] | None = None) -> str:
         """`text` with placeholders for everything found. Masking the answer again changes nothing."""
+        if text in self.clean:
+            return text
         if "<" in text:
             self.placeholders.reserve(text)
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             spans = self.find(text)
             if not spans:
+                if not number:
+                    self.note_clean(text)
                 break
             text = self._replace(text, spans, counts)
         return text
+
+    def note_clean(self, text: str) -> None:
+        """System prompts, labels and other tags come again and again: they are looked at once."""
+        if len(self.clean) >= CLEAN_TEXTS:
+            self.clean.clear()
+        if len(text) <= CLEAN_CHARACTERS:
+            self.clean.add(text)
 
     def find(self, text: str) -> list[Span]:
         """What would be masked in `text`: sorted, without overlaps."""
@@ -113,14 +131,23 @@ class Redactor:
         return msgspec.structs.replace(example, **changes)
 
     def mask_document(self, document: Any) -> Any:
-        """A JSON document with every text in it masked, names of keys too: the same placeholders as in the rows."""
+        """A JSON document with every text in it masked, keys too (but for names of people and places): the same
+        placeholders as in the rows."""
+        if not self.config.enabled:
+            return document
         if isinstance(document, str):
-            return self.mask(document)
+            return self._mask_text(document)
         if isinstance(document, dict):
             return {self.mask(name): self.mask_document(value) for name, value in document.items()}
         if isinstance(document, list):
             return [self.mask_document(value) for value in document]
         return document
+
+    def _mask_text(self, text: str) -> str:
+        masked = [self.mask(text)]
+        if self.config.ner is not None:
+            self._mask_names_in([masked], [Counter()], self.config.ner)
+        return masked[0]
 
     def _mask_message(self, message: Message, counts: Counter[str]) -> Message:
         masked = self.mask(message.content, counts)
@@ -162,9 +189,11 @@ class Redactor:
         """
         if not self.config.enabled:
             return list(examples)
+        before = self.changed
         masked = [self.mask_example(example) for example in examples]
         if self.config.ner is not None:
             masked = self._mask_names(masked, self.config.ner)
+            self.changed = before + sum(new is not old for new, old in zip(masked, examples, strict=True))
         if self.config.scanner:
             from holdfast.redact.scanner import scan_examples
 
@@ -174,30 +203,49 @@ class Redactor:
         return masked
 
     def _mask_names(self, examples: list[Example], model: str) -> list[Example]:
-        from holdfast.redact.names import find_names
+        """The examples without names in any of their texts.
 
-        texts = [message.content for example in examples for message in example.messages]
-        names = iter(zip(texts, find_names(texts, model), strict=True))
-        return [self._with_names(example, [next(names) for _ in example.messages]) for example in examples]
+        A mask changes what stands around it, so that what is left may read as another name or number: texts that
+        changed are looked at again until nothing is found. Each round hides a letter, so there are no more rounds than
+        letters; in practice there are two.
+        """
+        texts = [name_texts(example) for example in examples]
+        counts = [Counter[str]() for _ in examples]
+        self._mask_names_in(texts, counts, model)
+        masked = []
+        for example, own, count in zip(examples, texts, counts, strict=True):
+            masked.append(with_texts(example, own) if count else example)
+            if count:
+                self.by_source.setdefault(source_file(example), Counter()).update(count)
+        return masked
 
-    def _with_names(self, example: Example, found: list[tuple[str, list[Span]]]) -> Example:
-        counts: Counter[str] = Counter()
-        messages = []
-        for message, (text, spans) in zip(example.messages, found, strict=True):
-            ranked = [Span(s.start, s.end, s.type, RANKS.get(s.type, 90)) for s in spans]
-            taken = [match.span() for match in PLACEHOLDER.finditer(text)]
-            ranked = [
-                s
-                for s in ranked
-                if self.policy.hides(s.type, text[s.start : s.end])
-                and not any(a < s.end and s.start < b for a, b in taken)
-            ]
-            new = self._replace(text, merge(ranked), counts) if ranked else text
-            messages.append(Message(role=message.role, content=new) if ranked else message)
-        if not counts:
-            return example
-        self.by_source.setdefault(source_file(example), Counter()).update(counts)
-        return msgspec.structs.replace(example, messages=tuple(messages))
+    def _mask_names_in(self, texts: Sequence[list[str]], counts: Sequence[Counter[str]], model: str) -> None:
+        """Mask the names in lists of texts, in place; `counts` has one entry for each list."""
+        from holdfast.redact import names
+
+        pending = [(row, place) for row, own in enumerate(texts) for place in range(len(own))]
+        while pending:
+            found = names.find_names([texts[row][place] for row, place in pending], model)
+            changed = []
+            for (row, place), spans in zip(pending, found, strict=True):
+                text = texts[row][place]
+                if hidden := self.hidden_names(text, spans):
+                    texts[row][place] = self.mask(self._replace(text, hidden, counts[row]), counts[row])
+                    changed.append((row, place))
+            pending = changed
+
+    def hidden_names(self, text: str, spans: Sequence[Span]) -> list[Span]:
+        """Of the names that were found, those to be masked: wanted by the policy, with a letter, in no placeholder."""
+        if not spans:
+            return []
+        taken = [match.span() for match in PLACEHOLDER.finditer(text)] if "<" in text else []
+        return merge([
+            Span(s.start, s.end, s.type, RANKS.get(s.type, OTHER_RANK))
+            for s in spans
+            if self.policy.hides(s.type, text[s.start : s.end])
+            and any(character.isalpha() for character in text[s.start : s.end])
+            and not any(a < s.end and s.start < b for a, b in taken)
+        ])  # fmt: skip
 
     def report(self) -> dict[str, Any]:
         """`redaction.json`: how many values of which type were masked, in all and by file. Never a value."""

@@ -14,12 +14,11 @@ from holdfast.core.records import Example
 from holdfast.redact.policy import Policy
 from holdfast.redact.texts import example_texts
 
-# A line is looked at when it holds one of these; everything that a rule or a detector can find does.
-_INTERESTING = re.compile(
-    r"[A-Za-z0-9+/=_~.$-]{18}|\d[ -]?\d{3}[ -]?\d{4}[ -]?\d{3}|\d{3}-\d\d-\d{4}|-----|://\S*@|@[\w-]+\."
-    r"|[A-Z]{2}\d\d[ A-Z0-9]{8}"
-    r"|(?i:passw|secret|pwd)"
-)
+# A text is looked at when it holds one of these; everything that a rule or a detector can find does.
+_RUN = re.compile(r"[A-Za-z0-9+/=_~.$-]{18}")
+_DIGITS = re.compile(r"\d[ \d-]{3}")  # in every number and IBAN below
+_NUMBER = re.compile(r"(?<!\d)\d[ -]?\d{3}[ -]?\d{4}[ -]?\d{3}|\d{11}|\d{3}-\d\d-\d{4}|[A-Z]{2}\d\d[ A-Z0-9]{8}")
+_SIGNS = ("@", "-----", "passw", "secret", "pwd")
 _PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]*_[a-z0-9]+>")
 
 
@@ -125,9 +124,21 @@ def scan_examples(examples: Sequence[Example], policy: Policy) -> list[tuple[str
     found: list[tuple[str, str]] = []
     for example in examples:
         for text in example_texts(example):
-            if _INTERESTING.search(text):
+            if is_interesting(text):
                 found += ((example.source, name) for name in scan(text, policy))
     return list(dict.fromkeys(found))
+
+
+def is_interesting(text: str) -> bool:
+    """Whether a rule or a detector might find something: most texts are passed over by this."""
+    lower = text.lower()
+    for sign in _SIGNS:
+        if sign in lower:
+            return True
+    for word in text.split():
+        if len(word) > 17 and _RUN.search(word):
+            return True
+    return _DIGITS.search(text) is not None and _NUMBER.search(text) is not None
 
 
 def scan(text: str, policy: Policy | None = None) -> list[str]:
@@ -144,9 +155,11 @@ def scan(text: str, policy: Policy | None = None) -> list[str]:
 def _by_rules(text: str) -> Iterator[tuple[str, str, str]]:
     lower = text.lower()
     for rule in RULES:
-        if any(word in lower for word in rule.words):
-            for match in rule.pattern.finditer(lower if rule.type == "EMAIL" else text):
-                yield rule.name, rule.type, match["v"] if "v" in rule.pattern.groupindex else match.group()
+        for word in rule.words:
+            if word in lower:
+                for match in rule.pattern.finditer(lower if rule.type == "EMAIL" else text):
+                    yield rule.name, rule.type, match["v"] if "v" in rule.pattern.groupindex else match.group()
+                break
 
 
 def _by_checksum(text: str) -> Iterator[tuple[str, str, str]]:
@@ -166,9 +179,11 @@ def _by_checksum(text: str) -> Iterator[tuple[str, str, str]]:
 def _by_detectors(text: str) -> Iterator[tuple[str, str, str]]:
     lower = text.lower()
     for name, words, analyze in _detectors():
-        if any(word in lower for word in words):
-            for value in analyze(text):
-                yield f"detect-secrets {name}", "SECRET", value
+        for word in words:
+            if word in lower:
+                for value in analyze(text):
+                    yield f"detect-secrets {name}", "SECRET", value
+                break
 
 
 @cache

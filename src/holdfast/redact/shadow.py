@@ -23,7 +23,7 @@ _SPECIAL = re.compile(
 )
 _INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0")
 _ESCAPES = {"n": "\n", "r": "\n", "t": "\t", '"': '"', "'": "'", "/": "/"}
-_PLAIN = re.compile(r"[%&\\]|[\[({]\s?(?:at|AT|@|dot|DOT|\.)\s?[\])}]")
+_DISGUISE = re.compile(r"[\[({]\s?(?:at|AT|@|dot|DOT|\.)\s?[\])}]")
 
 
 class Shadow(NamedTuple):
@@ -52,7 +52,8 @@ class Shadow(NamedTuple):
 
 def make_shadow(text: str) -> Shadow:
     """The copy of `text`; plain text is its own copy."""
-    if text.isascii() and not _PLAIN.search(text):
+    plain = text.isascii() and "%" not in text and "&" not in text and "\\" not in text
+    if plain and (not ("[" in text or "(" in text or "{" in text) or not _DISGUISE.search(text)):
         return Shadow(text)
     parts: list[str] = []
     starts: list[int] = []

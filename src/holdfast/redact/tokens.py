@@ -24,10 +24,12 @@ class Form(NamedTuple):
     type: str
     anchor: str
     pattern: re.Pattern[str]
+    group: int | str = 0
 
 
 def _form(kind: str, anchor: str, pattern: str) -> Form:
-    return Form(kind, anchor, re.compile(pattern))
+    compiled = re.compile(pattern)
+    return Form(kind, anchor, compiled, "v" if "v" in compiled.groupindex else 0)
 
 
 _B = r"(?<![A-Za-z0-9])"
@@ -137,6 +139,21 @@ FORMS = (
     _form("SSH_KEY", "AAAA", rf"{_B}AAAA[BCE]3NzaC[A-Za-z0-9+/=]{{30,}}|{_B}AAAAE2VjZHNh[A-Za-z0-9+/=]{{30,}}"),
 )  # fmt: skip
 
+# The forms by a sign that each of their matches holds, or a capital letter: most texts lack most of them.
+_SIGNS = {"gh": "_", "do": "_", "shp": "_", "sntry": "_", "xox": "-", "NR": "-", "T3BlbkFJ": "-", "hv": ".", "ey": ".",
+          "discord": "."}  # fmt: skip
+
+
+def _sign_of(anchor: str) -> str:
+    signs = [character for character in anchor if not character.isalnum()]
+    return _SIGNS.get(anchor) or (signs[0] if signs else "" if anchor.islower() else "A")
+
+
+_BY_SIGN = {
+    sign: tuple(form for form in FORMS if _sign_of(form.anchor) == sign)
+    for sign in sorted({_sign_of(form.anchor) for form in FORMS})
+}
+
 _KEY_BLOCK = re.compile(
     r"-----\s?BEGIN[ A-Z0-9]{0,40}PRIVATE KEY(?: BLOCK)?(?:\s?-----)?"
     r"(?:.*?-----\s?END[ A-Z0-9]{0,40}PRIVATE KEY(?: BLOCK)?\s?-----"
@@ -157,11 +174,13 @@ _PUTTY = re.compile(r"PuTTY-User-Key-File-\d:.*?(?:Private-MAC: ?[0-9a-f]+|\Z)",
 
 def find_tokens(text: str, runs: str) -> Iterator[Span]:
     """Tokens known by their form. `runs`: the long words of `text`, where the anchors are looked for."""
-    for kind, anchor, pattern in FORMS:
-        if anchor in runs:
-            for match in pattern.finditer(text):
-                start, end = match.span("v") if "v" in pattern.groupindex else match.span()
-                yield Span(start, end, kind, RANKS[kind])
+    for sign, forms in _BY_SIGN.items():
+        if sign not in runs if sign != "A" else runs.islower():
+            continue
+        for kind, anchor, pattern, group in forms:
+            if anchor in runs:
+                for match in pattern.finditer(text):
+                    yield Span(*match.span(group), kind, RANKS[kind])
 
 
 def find_private_keys(text: str, lower: str) -> Iterator[Span]:

@@ -56,12 +56,12 @@ def serve(
     config = run.read_config()
     require_keep(run, run_dir)
     with (
-        _stop_signals() as stop,
         checked_model(run, config, quant) as model,
         start_server(
             model.path, descriptor=model.descriptor, host=host, port=port, api_key=key, alias=config.name,
             n_ctx=config.verify.n_ctx, threads=config.verify.threads, parallel=config.serve.parallel,
         ) as server,
+        _stop_signals() as stop,  # last: while a large file is hashed and loaded, Ctrl-C must end the command at once
     ):  # fmt: skip
         _check_unchanged(model)
         example = _curl(server.url, config.name, prompt_messages(run, "…"), api_key_file)
@@ -76,6 +76,8 @@ def serve(
 
 def ask(run_dir: Path, text: str, *, quant: str | None, console: Console) -> Reply:
     """One question to a run's model, asked exactly as in training. Raises what `serve` raises."""
+    if not text.strip():
+        raise UsageError("there is no question", hint=f'holdfast ask {run_dir} "…"')
     run = RunDir(run_dir)
     config = run.read_config()
     require_keep(run, run_dir)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
+import msgspec
+
 from holdfast.core.records import Example, Message
 from holdfast.sources.defects import Problem, Tags, Turns, broken_text, is_unicode, short
 
@@ -33,6 +35,13 @@ def build_example(
         return problems
     messages = tuple([Message(role=role, content=content) for role, content in turns])
     return Example(messages=messages, source=source, split=split, tags=tags, rejected=rejected)
+
+
+def with_system_prompt(example: Example, prompt: str) -> Example:
+    """The example with `prompt` as its first turn, unless it has a system turn or `prompt` is empty."""
+    if not prompt or example.messages[0].role == "system":
+        return example
+    return msgspec.structs.replace(example, messages=(Message(role="system", content=prompt), *example.messages))
 
 
 def check_turns(turns: Sequence[tuple[Any, Any]]) -> list[Problem]:

@@ -95,6 +95,12 @@ class FirstDefects:
         if len(self.kept) < KEPT:
             self.kept.append(defect)
 
+    def add_counted(self, defects: Sequence[Defect], found: int, broken: int) -> None:
+        """Add the first defects of a part that has more of them."""
+        self.kept += defects[: KEPT - len(self.kept)]
+        self.found += found
+        self.broken += broken
+
 
 def describe_files(report: SourceReport, split: str = "") -> list[str]:
     """One line a file (ten at most) with what was detected and why, and what else the user should know."""
@@ -165,6 +171,7 @@ def defects_error(defects: Sequence[Defect], rows: int, found: int = 0, broken: 
         lines.append(f"… and {found - len(lines)} more")
     broken = broken or len({d.source for d in defects})
     return ContractError(
-        f"{broken} of {rows} rows are defective ({found} defects; nothing is repaired):\n  " + "\n  ".join(lines),
+        f"{broken} of {rows} rows {'is' if broken == 1 else 'are'} defective "
+        f"({found} defect{'' if found == 1 else 's'}; nothing is repaired):\n  " + "\n  ".join(lines),
         hint="correct the lines, then repeat the same command; holdfast validate DATA reads them without a run",
     )

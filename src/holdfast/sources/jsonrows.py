@@ -20,16 +20,18 @@ BLOCK = 1 << 20
 ROW_LIMIT = 16 << 20
 DOCUMENT_LIMIT = 512 << 20
 BLANK = " \t\r\n"
-GAPS = (b'" ', b'"\t', b'"\r', b'"\n')
 SPACED = re.compile(rb'"[ \t\r\n]+:')
 
 _fast = msgspec.json.Decoder()
 Rows = Iterator[tuple[int, dict[str, Any]] | Defect]
 
 
-def read_lines(file: BinaryIO, name: str) -> Rows:
-    """Yield (line, object) of JSONL; a line that is no object is a Defect. Blank lines are skipped."""
-    for number, line in _split_lines(file):
+def read_lines(file: BinaryIO, name: str, first: int = 1) -> Rows:
+    """Yield (line, object) of JSONL; a line that is no object is a Defect. Blank lines are skipped.
+
+    first: number of the first line, where `file` is a later part of a file.
+    """
+    for number, line in _split_lines(file, first):
         if line is None:
             size = f"a row may have {ROW_LIMIT >> 20} MiB"
             yield Defect("row_size", f"{name}:{number}", size, f"a longer line in {name}")
@@ -51,9 +53,9 @@ def _no_object(source: str, row: Any) -> Defect:
     return Defect("object", source, f"a row must be an object {{…}}, this is {type(row).__name__}", short(row))
 
 
-def _split_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+def _split_lines(file: BinaryIO, start: int = 1) -> Iterator[tuple[int, bytes | None]]:
     """Yield (line number, bytes without the newline); None for a line beyond the limit. A byte-order mark goes."""
-    number, rest, too_long, first = 0, b"", False, True
+    number, rest, too_long, first = start - 1, b"", False, start == 1
     while block := file.read(BLOCK):
         if first:
             block, first = block.removeprefix(codecs.BOM_UTF8), False
@@ -119,7 +121,7 @@ def explain(error: json.JSONDecodeError) -> str:
     before, after = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
     if before.endswith(",") and after[:1] in ("]", "}"):
         return f"a comma before the closing {after[0]}"
-    return error.msg
+    return error.msg.removesuffix(" at")  # "Unterminated string starting at": the caller says where
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

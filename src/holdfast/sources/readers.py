@@ -32,6 +32,8 @@ from holdfast.sources.telemetry import read_event
 from holdfast.sources.tickets import read_ticket
 
 Result = Iterator[Example | Defect]
+# Another way of reading a large file; None when it does not take the file.
+Large = Callable[[Path, Source, FileReport], Iterator[Any] | None]
 
 READERS: dict[str, Callable[[dict[str, Any]], Turns]] = {
     "messages": read_messages,
@@ -58,11 +60,14 @@ class Reading(NamedTuple):
     ignored: dict[str, int]
 
 
-def read_source(source: Source, name: str, report: SourceReport | None = None, names: Sequence[str] = ()) -> Result:
+def read_source(
+    source: Source, name: str, report: SourceReport | None = None, names: Sequence[str] = (), large: Large | None = None
+) -> Iterator[Any]:
     """Yield the examples and defects of a source in the order of its files and rows, holding one row at a time.
 
     name: how the source is called; rows are `<file>:<line>`. report: filled while reading. names: how each file is
-    called, when the caller has named the files of all sources together. Raises UsageError when nothing is there,
+    called, when the caller has named the files of all sources together. large: asked first for a file of JSON lines;
+    what it returns is yielded instead of examples and defects. Raises UsageError when nothing is there,
     ContractError when a file cannot be read at all, its format cannot be told or it holds no rows.
     """
     report = SourceReport() if report is None else report
@@ -76,7 +81,7 @@ def read_source(source: Source, name: str, report: SourceReport | None = None, n
         for path, file_name in named:
             if path in others:
                 continue
-            yield from _read_rows(path, file_name, source, report)
+            yield from _read_rows(path, file_name, source, report, large)
         return
     detected = source.format == "auto"
     reason = "told from the names and contents of its files" if detected else "as configured"
@@ -132,7 +137,13 @@ def _tree_format(source: Source, named: Sequence[tuple[Path, str]], name: str) -
     )
 
 
-def _reader(form: str, source: Source) -> Callable[[dict[str, Any]], Turns]:
+def form_of(source: Source) -> str:
+    """The format that the configuration names, or `auto`."""
+    return "tickets" if source.format == "auto" and source.tickets else source.format
+
+
+def reader_of(form: str, source: Source) -> Callable[[dict[str, Any]], Turns]:
+    """The function that reads one row of a format."""
     if form == "tickets" and source.tickets is not None:
         return partial(read_ticket, options=source.tickets)
     if form == "telemetry":
@@ -140,7 +151,7 @@ def _reader(form: str, source: Source) -> Callable[[dict[str, Any]], Turns]:
     return READERS[form]
 
 
-def _read_rows(path: Path, name: str, source: Source, report: SourceReport) -> Result:
+def _read_rows(path: Path, name: str, source: Source, report: SourceReport, large: Large | None) -> Iterator[Any]:
     """Yield what one file of rows holds."""
     account = FileReport(name)
     report.files.append(account)
@@ -150,8 +161,15 @@ def _read_rows(path: Path, name: str, source: Source, report: SourceReport) -> R
             report.position = lambda: done + (raw.tell() if not raw.closed else size)
             size = path.stat().st_size
             wrapping = detect.find_wrapping(open_data(first, path).read(detect.HEAD), path)
+            csv = wrapping.name == "CSV"
             report.position = lambda: done + (size if raw.closed else raw.tell())
-            yield from _convert(wrapping.rows(open_data(raw, path), name), account, source, wrapping.name)
+            blocks = large(path, source, account) if large is not None and wrapping.name == "JSONL" else None
+            if blocks is not None:
+                for block in blocks:
+                    report.position = partial(int, done + block.end)
+                    yield block
+            else:
+                yield from _convert(wrapping.rows(open_data(raw, path), name), account, source, wrapping.name)
     except (OSError, EOFError, zlib.error) as error:
         reason = str(error) or type(error).__name__
         raise ContractError(
@@ -159,19 +177,20 @@ def _read_rows(path: Path, name: str, source: Source, report: SourceReport) -> R
         ) from None
     report.position = lambda: done + size
     if not account.rows and not account.defective:
-        raise ContractError(
-            f"{path} holds no rows", hint="one JSON object a line is expected, or a table with a header"
+        what = (
+            "is empty: it holds no rows" if not size else "has a header and holds no rows" if csv else "holds no rows"
         )
+        raise ContractError(f"{path} {what}", hint="one JSON object a line is expected, or a table with a header")
 
 
 def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> Result:
     """Tell the format, turn each row into an example or defects, and keep the account."""
     split: Split | None = None if source.split == "auto" else source.split
-    asked = "tickets" if source.format == "auto" and source.tickets else source.format
+    asked = form_of(source)
     account.reason = f"{wrapping}, as configured"
     read: Callable[[dict[str, Any]], Turns] | None = None
     if asked != "auto":
-        account.format, read = asked, _reader(asked, source)
+        account.format, read = asked, reader_of(asked, source)
     detector = detect.Detector(account.name) if read is None else None
     name, ignored = account.name, account.ignored
     left_out: list[str] = []
@@ -186,7 +205,7 @@ def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> 
             if read is None:
                 account.format, account.detected = detector.format, True
                 account.reason = f"{wrapping}, {detector.reason}"
-                read = _reader(detector.format, source)
+                read = reader_of(detector.format, source)
         found = build_example(row, read, f"{name}:{line}", split, left_out)  # type: ignore[arg-type]
         if left_out:
             ignored.update(left_out)

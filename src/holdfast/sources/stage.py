@@ -1,22 +1,23 @@
 """collect: read every source into examples that know where they came from, one row at a time."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-
-from msgspec import structs
 
 from holdfast.core.config import Source
 from holdfast.core.console import Bar
 from holdfast.core.context import StageContext
 from holdfast.core.knowledge import KNOWLEDGE_FILE, merge_knowledge
-from holdfast.core.records import Example, Message, examples_bytes
+from holdfast.core.records import Example, decode_example, encode_example, examples_bytes
+from holdfast.sources.conversation import with_system_prompt
 from holdfast.sources.defects import Defect, FileReport, FirstDefects, SourceReport, defects_error, describe_files
 from holdfast.sources.files import display_names, find_files
 
 if TYPE_CHECKING:
     from holdfast.redact.redactor import Redactor
+    from holdfast.sources.blocks import Block
 
 CHUNK = 1000
 
@@ -28,7 +29,9 @@ def run(context: StageContext) -> None:
 
     Memory does not grow with the rows: they are written in chunks to a file that gets its name only when all are sound.
     """
+    from holdfast.redact.digests import DIGESTS_FILE
     from holdfast.redact.redactor import Redactor
+    from holdfast.sources.blocks import Treatment, read_large
     from holdfast.sources.readers import read_source
 
     config = context.config.collect
@@ -37,14 +40,15 @@ def run(context: StageContext) -> None:
     bases = display_names([source.path for source in config.sources])
     progress = _Progress(context, sum(path.stat().st_size for files in found for path in files.files))
     defects = FirstDefects()
-    redactor = Redactor(context.config.redact, forbidden=context.run_dir.path)
+    redactor = Redactor(context.config.redact, forbidden=context.run_dir.path, remember=True)
+    treatment = Treatment(config.system_prompt, context.config.redact)
     reports: list[SourceReport] = []
     with context.out.writing("examples.jsonl") as path, path.open("wb") as out:
         for source, files, base in zip(config.sources, found, bases, strict=True):
             report = SourceReport()
             own = [next(names) for _ in files.files]
-            rows = read_source(source, base, report, own)
-            _write(progress.watch(_examples(rows, defects), report), config.system_prompt, out, defects, redactor)
+            items = read_source(source, base, report, own, partial(read_large, treatment=treatment))
+            _write(progress.watch(items, report), config.system_prompt, out, defects, redactor)
             _announce(context, source, base, report)
             reports.append(report)
         if defects.found:
@@ -56,33 +60,47 @@ def run(context: StageContext) -> None:
     if merged := merge_knowledge(facts):
         context.out.write_json(KNOWLEDGE_FILE, redactor.mask_document(merged.model_dump(mode="json")))
     context.out.write_json("redaction.json", redactor.report())
+    if redactor.memory is not None:
+        with context.out.writing(DIGESTS_FILE) as path:
+            path.write_bytes(redactor.memory.encode())
     context.console.say(f"  {redactor.describe()}")
     masked = {"rows_changed": redactor.changed, "masked": sum(redactor.by_type.values())}
     rows_read = sum(entry["rows"] for entry in entries)
     context.out.write_json("collect.json", {"rows": rows_read, "sources": entries, "redaction": masked})
 
 
-def _examples(rows: Iterable[Example | Defect], defects: FirstDefects) -> Iterator[Example]:
-    for item in rows:
-        if type(item) is Defect:
-            defects.add(item)
-        else:
-            yield item  # type: ignore[misc]
-
-
 def _write(
-    examples: Iterator[Example], system_prompt: str, out: IO[bytes], defects: FirstDefects, redactor: "Redactor"
+    items: Iterator[Any], system_prompt: str, out: IO[bytes], defects: FirstDefects, redactor: "Redactor"
 ) -> None:
     """Mask and write examples in chunks; after the first defect they are only counted, for nothing will be kept."""
     chunk: list[Example] = []
-    for example in examples:
-        if defects.found:
-            continue
-        chunk.append(with_system_prompt(example, system_prompt))
-        if len(chunk) >= CHUNK:
+    for item in items:
+        if isinstance(item, Defect):
+            defects.add(item)
+        elif not isinstance(item, Example):
             out.write(examples_bytes(redactor.mask_examples(chunk)))
             chunk.clear()
+            defects.add_counted(item.defects, item.found, item.broken)
+            if not defects.found:
+                out.writelines(_masked(item, redactor))
+        elif not defects.found:
+            chunk.append(with_system_prompt(item, system_prompt))
+            if len(chunk) >= CHUNK:
+                out.write(examples_bytes(redactor.mask_examples(chunk)))
+                chunk.clear()
     out.write(examples_bytes(redactor.mask_examples(chunk)))
+
+
+def _masked(block: "Block", redactor: "Redactor") -> list[bytes]:
+    """The lines of a block with what was left open masked."""
+    lines = block.lines
+    redactor.rows += len(lines) - len(block.open)
+    for begin in range(0, len(block.open), CHUNK):
+        places = block.open[begin : begin + CHUNK]
+        examples = [decode_example(lines[place], Path("examples.jsonl"), place) for place in places]
+        for place, example in zip(places, redactor.mask_examples(examples), strict=True):
+            lines[place] = encode_example(example)
+    return lines
 
 
 class _Progress:
@@ -95,13 +113,15 @@ class _Progress:
         self.rows = 0
         self.started = time.monotonic()
 
-    def watch(self, examples: Iterator[Example], report: SourceReport) -> Iterator[Example]:
-        """Pass examples on; say now and then how far it is."""
+    def watch(self, items: Iterator[Any], report: SourceReport) -> Iterator[Any]:
+        """Pass examples, defects and blocks on; say now and then how far it is."""
+        said = 0
         with self.context.console.progress("MiB", self.total_bytes >> 20) as bar:
-            for number, example in enumerate(examples, 1):
-                yield example
-                if not number % CHUNK:
-                    self.rows += CHUNK
+            for item in items:
+                yield item
+                self.rows += 1 if isinstance(item, Example | Defect) else item.rows
+                if self.rows - said >= CHUNK:
+                    said = self.rows
                     self._say(bar, self.before + report.position())
         self.before += report.position()
 
@@ -110,13 +130,6 @@ class _Progress:
         left = seconds / max(position, 1) * (self.total_bytes - position)
         note = f"read: {self.rows:,} rows, {self.rows / seconds:,.0f} rows/s, {max(left, 0):,.0f} s left,"
         bar.advance(max((position >> 20) - bar.done, 0), note)
-
-
-def with_system_prompt(example: Example, prompt: str) -> Example:
-    """The example with `prompt` as its first turn, unless it has a system turn or `prompt` is empty."""
-    if not prompt or example.messages[0].role == "system":
-        return example
-    return structs.replace(example, messages=(Message(role="system", content=prompt), *example.messages))
 
 
 def _entry(source: Source, file: FileReport) -> dict[str, Any]:
@@ -141,4 +154,6 @@ def _announce(context: StageContext, source: Source, base: str, report: SourceRe
             context.console.warn(f"{file.name}: `{key}` holds no plain value in {count} rows and is not kept")
     if report.left_out:
         first = Path(report.left_out[0]).name
-        context.console.warn(f"{base}: {len(report.left_out)} files that no reader knows are left out, first {first}")
+        context.console.warn(
+            f"{base}: {len(report.left_out)} files and linked folders that no reader knows are left out, first {first}"
+        )

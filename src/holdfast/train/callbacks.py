@@ -1,73 +1,84 @@
 """What watches over a training run: progress, trusted checkpoints, broken losses, and a safe stop on a signal."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from holdfast.core.config import TrainConfig
 from holdfast.core.console import Bar
-from holdfast.train.checkpoints import keep_newest, mark_complete
+from holdfast.train.best import best_of
+from holdfast.train.checkpoints import is_whole, keep_newest, mark_complete
 from holdfast.train.guard import LossGuard
+from holdfast.train.meter import Meter
+from holdfast.train.stop import StopRequest
 
 
-class StopRequest:
-    """Set by SIGINT or SIGTERM: the current step ends, a checkpoint is saved, then training stops."""
+class RandomState(NamedTuple):
+    """What torch draws next (dropout, NEFTune), on the processor and on the card."""
 
-    requested = False
+    cpu: Tensor
+    card: Tensor | None
 
+    @classmethod
+    def now(cls) -> "RandomState":
+        """As it is."""
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None)
 
-@contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request; a second one interrupts at once."""
-    request = StopRequest()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        request.requested = True
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def restore(self) -> None:
+        """As it was."""
+        torch.set_rng_state(self.cpu)
+        if self.card is not None:
+            torch.cuda.set_rng_state(self.card)
 
 
 class Watch(TrainerCallback):
-    """One callback for the whole run; `bar` counts optimiser steps, `keep` checkpoints stay, `guard` sees each loss."""
+    """One callback for the whole run: what people see, what is kept, and when to stop.
 
-    def __init__(self, bar: Bar, request: StopRequest, guard: LossGuard, keep: int) -> None:
-        self.bar, self.request, self.guard, self.keep = bar, request, guard, keep
-        self.note = ""
+    `bar` counts optimiser steps, `meter` says how fast, `guard` sees each loss, `keep` checkpoints stay.
+    """
+
+    def __init__(self, bar: Bar, request: StopRequest, guard: LossGuard, meter: Meter, train: TrainConfig) -> None:
+        self.bar, self.request, self.guard, self.meter = bar, request, guard, meter
+        self.keep, self.keep_best = max(2, train.save_total_limit), train.load_best_model_at_end
         self.seen = 0
+        self.random: RandomState | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.bar.advance(state.global_step)
+        self.bar.skip(state.global_step - self.seen)
         self.seen = state.global_step
+        self.random = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.bar.advance(state.global_step - self.seen, self.note)
+        self.bar.advance(state.global_step - self.seen, self.meter.note)
         self.seen = state.global_step
         if self.request.requested:
             control.should_save = control.should_training_stop = True
+        elif args.gradient_accumulation_steps > 1:
+            self.random = RandomState.now()
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        loss = (kwargs.get("logs") or {}).get("loss")
-        if loss is None:
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A step of many micro-batches may take minutes: leave it, and save the state after the one before."""
+        if not self.request.requested or args.world_size > 1:  # several processes stop after the same whole step
             return
-        self.note = f"loss {loss:.3f}"
+        control.should_training_stop = True
+        if self.random is not None and not is_whole(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"):
+            self.random.restore()
+            control.should_save = True
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.request.requested and args.world_size == 1:
+            control.should_save = control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.guard.check()  # a broken step must not become the checkpoint to go on from
         folder = Path(str(args.output_dir))
         mark_complete(folder / f"checkpoint-{state.global_step}")
-        keep_newest(folder, self.keep)
+        best = best_of(state.log_history) if self.keep_best else None
+        keep_newest(folder, self.keep, best.step if best else None)

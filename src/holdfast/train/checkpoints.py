@@ -31,12 +31,16 @@ def whole_checkpoints(folder: Path) -> list[Path]:
     return [checkpoint for checkpoint in _newest_first(folder) if is_whole(checkpoint)]
 
 
-def keep_newest(folder: Path, count: int) -> None:
-    """Remove marked checkpoints beyond the newest `count`, but only once the newest of all is whole."""
+def keep_newest(folder: Path, count: int, best: int | None = None) -> None:
+    """Remove marked checkpoints beyond the newest `count`, but only once the newest of all is whole.
+
+    best: the step of a checkpoint that stays whatever its age.
+    """
     marked = [checkpoint for checkpoint in _newest_first(folder) if (checkpoint / MARK).is_file()]
     if marked and is_whole(marked[0]):
         for checkpoint in marked[count:]:
-            shutil.rmtree(checkpoint)
+            if checkpoint.name != f"checkpoint-{best}":
+                shutil.rmtree(checkpoint)
 
 
 def _newest_first(folder: Path) -> list[Path]:

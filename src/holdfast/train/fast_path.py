@@ -1,25 +1,28 @@
 """Puts the fast parts under a PEFT model: which of them apply, and why others do not."""
 
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from holdfast.core.config import TrainConfig
+from holdfast.core.errors import ConfigError
 from holdfast.train import chunked_loss
 from holdfast.train.attention import Heads, register, segments_of
 from holdfast.train.elementwise import add_norm, norm_backward
 from holdfast.train.fused_layer import Batch, FusedLayer, Norm
 from holdfast.train.fused_lora import fuse_linears
 from holdfast.train.graphs import Graphs
-from holdfast.train.groups import build_group, gather_copies
+from holdfast.train.groups import Group, build_group, gather_copies
 from holdfast.train.offload import HostStore, host_store
 from holdfast.train.recompute import Policy, same_for_all
+from holdfast.train.shards import shard
 
 SMALL = 2**28  # weights: on the CPU models up to here stay de-quantised (unpacking takes longer than their products)
 FAMILIES = ("llama", "mistral", "qwen2")
+Scratch = tuple[dict[tuple[int, int], Tensor] | None, ...]  # of the four groups of a layer
 
 
 @dataclass
@@ -27,10 +30,15 @@ class FastPath:
     """What was put under a model. `notes` say why a layer was left as it is."""
 
     layers: list[FusedLayer]
-    linears: int
     notes: list[str]
     store: HostStore | None
     graphs: Graphs | None = None
+    alone: list[Group] = field(default_factory=list)
+
+    @property
+    def linears(self) -> int:
+        """LoRA matrices that are a node of their own."""
+        return len(self.alone)
 
     def forget(self) -> None:
         """Drop what an aborted step left behind."""
@@ -41,16 +49,20 @@ class FastPath:
 def can_fuse(train: TrainConfig) -> bool:
     """Whether the configuration lets decoder layers be fused; then they recompute by themselves."""
     kernels = train.kernels
-    return kernels.fused_layer and kernels.attention and train.lora_dropout == 0
+    return kernels.fused_layer and kernels.attention and train.plain_lora
 
 
-def put_under(model: Any, train: TrainConfig, policy: Policy | None) -> FastPath:
-    """Everything that the configuration switches on, under the PEFT model of a trainer that is already built."""
+def put_under(model: Any, train: TrainConfig, policy: Policy | None, *, sharded: bool = False) -> FastPath:
+    """Everything that the configuration switches on, under the PEFT model of a trainer that is already built.
+
+    sharded: the weights will lie in parts (train/shards.py): none is kept unpacked, and no step is replayed.
+    """
     layers = model.get_base_model().config.num_hidden_layers
     default = same_for_all("layer" if train.gradient_checkpointing else "none", layers)
+    chosen = (policy or default)._replace(keep_weights=False, graph_tokens=0) if sharded else policy or default
     path = install(
-        model, policy or default, fused_layer=can_fuse(train), fused_lora=train.kernels.fused_lora,
-        attention=train.kernels.attention,
+        model, chosen, fused_layer=can_fuse(train), fused_lora=train.kernels.fused_lora,
+        attention=train.kernels.attention, unpacked_on_cpu=not sharded,
     )  # fmt: skip
     if train.gradient_checkpointing and can_fuse(train) and not path.layers:  # the trainer was told not to do it
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -61,7 +73,13 @@ def put_under(model: Any, train: TrainConfig, policy: Policy | None) -> FastPath
 
 
 def install(
-    model: Any, policy: Policy, *, fused_layer: bool = True, fused_lora: bool = True, attention: bool = True
+    model: Any,
+    policy: Policy,
+    *,
+    fused_layer: bool = True,
+    fused_lora: bool = True,
+    attention: bool = True,
+    unpacked_on_cpu: bool = True,
 ) -> FastPath:
     """Fuse the decoder layers of a PEFT model (else its LoRA linears), its final norm, its attention.
 
@@ -69,14 +87,15 @@ def install(
     """
     decoder = model.get_base_model().get_decoder()
     device, dtype = decoder.norm.weight.device, decoder.norm.weight.dtype
-    path = FastPath([], 0, [], host_store(device) if policy.offload and device.type == "cuda" else None)
+    path = FastPath([], [], host_store(device) if policy.offload and device.type == "cuda" else None)
     if attention:
         decoder.config._attn_implementation = register()
     if fused_layer:
         count = sum(m.in_features * m.out_features for m in decoder.layers.modules() if isinstance(m, torch.nn.Linear))
-        keep = policy.keep_weights or (device.type == "cpu" and count <= SMALL)
+        keep = policy.keep_weights or (unpacked_on_cpu and device.type == "cpu" and count <= SMALL)
+        scratch: Scratch = tuple({} if policy.scratch else None for _ in range(4))
         for index, layer in enumerate(decoder.layers):
-            fused = _fuse(layer, index, decoder.config, dtype, keep_weights=keep)
+            fused = _fuse(layer, index, decoder.config, dtype, keep_weights=keep, scratch=scratch)
             if isinstance(fused, str):
                 path.notes.append(fused)
                 path.layers.clear()
@@ -88,7 +107,7 @@ def install(
         for layer, fused in zip(decoder.layers, path.layers, strict=False):
             layer.forward = types.MethodType(_forward_of(fused, path.graphs, layer.forward), layer)
     if fused_lora and not path.layers:
-        path.linears = fuse_linears(model, dtype)
+        path.alone = fuse_linears(model, dtype)
     if path.layers:
         _fuse_final_norm(decoder.norm)
     if attention:
@@ -96,7 +115,25 @@ def install(
     return path
 
 
-def _fuse(layer: Any, index: int, config: Any, dtype: torch.dtype, *, keep_weights: bool) -> FusedLayer | str:
+def shard_weights(path: FastPath | None, group: Any) -> int:
+    """Divide the weights under `path` among the processes of `group`; bytes that this one gave away.
+
+    Raises ConfigError when nothing can be divided: only holdfast's own layers and matrices gather what they need.
+    """
+    path = path or FastPath([], [], None)
+    groups = [*(group for layer in path.layers for group in layer.groups()), *path.alone]
+    if not groups:
+        raise ConfigError(
+            "train.distributed: fsdp divides only what holdfast computes itself, and here that is nothing: "
+            + "; ".join(path.notes or ["train.kernels switches it off"]),
+            hint="train.kernels.use: auto and lora_dropout: 0, or train.distributed: ddp",
+        )
+    return sum(shard(part.linear, group) for found in groups for part in found.parts)
+
+
+def _fuse(
+    layer: Any, index: int, config: Any, dtype: torch.dtype, *, keep_weights: bool, scratch: Scratch
+) -> FusedLayer | str:
     """The fused layer, or why there is none."""
     if config.model_type not in FAMILIES:
         return f"{config.model_type} layers are not fused (only {', '.join(FAMILIES)})"
@@ -107,7 +144,10 @@ def _fuse(layer: Any, index: int, config: Any, dtype: torch.dtype, *, keep_weigh
         [attention.q_proj, attention.k_proj, attention.v_proj], [attention.o_proj],
         [mlp.gate_proj, mlp.up_proj], [mlp.down_proj],
     )  # fmt: skip
-    groups = [build_group(modules, dtype, widen=True, keep_weights=keep_weights) for modules in named]
+    groups = [
+        build_group(modules, dtype, widen=True, keep_weights=keep_weights, scratch=buffers)
+        for modules, buffers in zip(named, scratch, strict=True)
+    ]
     if any(group is None for group in groups):
         return "layers with LoRA dropout, DoRA or several adapters are not fused"
     qkv, o, gate_up, down = (group for group in groups if group is not None)

@@ -30,8 +30,8 @@ class _LoraLinear(torch.autograd.Function):
         return dx, None, *gradients
 
 
-def fuse_linears(model: Any, dtype: torch.dtype, *, skip: tuple[Any, ...] = ()) -> int:
-    """Replace the forward of every plain LoRA linear outside the modules in `skip`; returns how many.
+def fuse_linears(model: Any, dtype: torch.dtype, *, skip: tuple[Any, ...] = ()) -> list[Group]:
+    """Replace the forward of every plain LoRA linear outside the modules in `skip`; returns a group for each.
 
     Layers with dropout, DoRA or several adapters keep PEFT's own forward.
     """
@@ -48,7 +48,7 @@ def fuse_linears(model: Any, dtype: torch.dtype, *, skip: tuple[Any, ...] = ()) 
     if groups:
         copies = gather_copies(groups)
         model.register_forward_pre_hook(lambda *_: copies.refresh())
-    return len(groups)
+    return groups
 
 
 def _forward_of(group: Group) -> Any:

@@ -15,6 +15,7 @@ from holdfast.train.attention import Segments
 from holdfast.train.fused_layer import Batch, FusedLayer, layer_backward, layer_forward
 
 STEP = 256
+_CAPTURE = "thread_local"  # other threads (NCCL's watchdog, pinned batches) may call CUDA while this one captures
 SHORTEST_DOCUMENT = 32  # on average: a pass with more documents than tokens / 32 does not go through a graph
 
 
@@ -79,7 +80,7 @@ class Graphs:
             del y, kept
         torch.cuda.current_stream(x.device).wait_stream(side)
         forward, backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(forward, pool=self.pool):
+        with torch.cuda.graph(forward, pool=self.pool, capture_error_mode=_CAPTURE):
             out, kepts = given, []
             for layer in self.layers:
                 out, kept = layer_forward(layer, out, held)
@@ -87,7 +88,7 @@ class Graphs:
         self.pool = forward.pool()
         dx: Tensor | None = None
         flowing = dy
-        with torch.cuda.graph(backward, pool=self.pool):
+        with torch.cuda.graph(backward, pool=self.pool, capture_error_mode=_CAPTURE):
             end = count
             for layer in reversed(self.layers):
                 first = layer is self.layers[0]

@@ -1,4 +1,4 @@
-"""Out of memory while training: the same step again with half the rows at once and twice the accumulation.
+"""Out of memory while training: the same step again with fewer rows at once and as much more accumulation.
 
 What was learned so far is saved first; the effective batch, the order of the rows and the schedule stay as they are.
 """
@@ -10,17 +10,36 @@ from typing import Any
 
 import torch
 
+from holdfast.core.console import Console
 from holdfast.core.errors import DoesNotFitError
 from holdfast.train.checkpoints import is_whole, mark_complete
+from holdfast.train.processes import Share, fewer_rows
 
 Report = Callable[[dict[str, Any]], None]
 
 
+def tell(console: Console, journal: Callable[..., None] | None, change: dict[str, Any]) -> None:
+    """Say on the console, and in the journal, how training goes on."""
+    console.say(
+        f"  out of memory in step {change['step']}: going on with micro_batch_size {change['micro_batch_size']}, "
+        f"gradient_accumulation_steps {change['gradient_accumulation_steps']}"
+    )
+    if journal is not None:
+        journal("out_of_memory", **change)
+
+
 def train_with_retry(
-    trainer: Any, folder: Path, checkpoint: Path | None, *, forget: Callable[[], None], report: Report
+    trainer: Any,
+    folder: Path,
+    checkpoint: Path | None,
+    *,
+    forget: Callable[[], None],
+    report: Report,
+    alone: bool = True,
 ) -> list[dict[str, Any]]:
     """Train to the end; returns what was changed on the way (also given to `report` at once).
 
+    alone: false = other processes wait in the middle of this step, so that all must begin again (processes.py does it).
     forget: drops what an aborted step left behind. Raises DoesNotFitError (exit 21) when one row at a time is too much.
     """
     changes: list[dict[str, Any]] = []
@@ -28,39 +47,35 @@ def train_with_retry(
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except torch.OutOfMemoryError as error:
+            if not alone:
+                raise
             what = str(error).splitlines()[0]
         else:
             return changes
         # Outside the handler: the exception's frames hold the tensors of the step that failed.
         forget()
-        change = halve(trainer, what)
+        change = shrink(trainer, what)
         changes.append(change)
         report(change)
         checkpoint = _save(trainer, folder)
         _start_afresh(trainer)
 
 
-def halve(trainer: Any, what: str) -> dict[str, Any]:
-    """Half the micro-batch, twice the accumulation. Raises DoesNotFitError when there is nothing to halve."""
-    arguments = trainer.args
-    rows, step = arguments.per_device_train_batch_size, trainer.state.global_step
+def shrink(trainer: Any, what: str) -> dict[str, Any]:
+    """Fewer rows at once, the same batch (`processes.fewer_rows`). Raises DoesNotFitError for one row."""
+    arguments, step = trainer.args, trainer.state.global_step
+    smaller = fewer_rows(Share(arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps))
     memory = _memory()
-    if rows % 2:
+    if smaller is None:
         raise DoesNotFitError(
-            f"training ran out of memory in step {step + 1} with {rows} row(s) at a time, no number to halve: {what}"
+            f"training ran out of memory in step {step + 1} with one row at a time: {what}"
             + (f" ({memory})" if memory else ""),
             hint="free the card from other processes (see nvidia-smi), or ask holdfast plan -c FILE for what fits",
         )
-    arguments.per_device_train_batch_size = rows // 2
-    arguments.gradient_accumulation_steps *= 2
+    arguments.per_device_train_batch_size = smaller.micro_batch_size
+    arguments.gradient_accumulation_steps = smaller.gradient_accumulation_steps
     trainer._train_batch_size = arguments.train_batch_size
-    return {
-        "step": step + 1,
-        "micro_batch_size": rows // 2,
-        "gradient_accumulation_steps": arguments.gradient_accumulation_steps,
-        "why": what,
-        "memory": memory,
-    }
+    return {"step": step + 1, **smaller._asdict(), "why": what, "memory": memory}
 
 
 def _memory() -> str:

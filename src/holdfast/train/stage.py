@@ -1,54 +1,84 @@
 """Stage `train`: a LoRA adapter from train.jsonl, resumable at any moment."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from holdfast import models
 from holdfast.core.context import StageContext
 from holdfast.core.documents import read_json
 from holdfast.core.records import read_examples
 from holdfast.train.checkpoints import newest_whole_checkpoint
+from holdfast.train.processes import Share, process_count, train_together
 from holdfast.train.targets import check_target_modules
+
+if TYPE_CHECKING:
+    from holdfast.train.together import Together
 
 
 def run(context: StageContext) -> None:
-    """Train and write adapter/, checkpoints, logs/ (TensorBoard), trainer_log.jsonl, losses.json and training.json."""
+    """Train and write adapter/, checkpoints, logs/ (TensorBoard), trainer_log.jsonl, losses.json, training.json and
+    training_loss.png."""
+    config = context.config
+    check_target_modules(models.find_base_model(config.base_model), config.train)
+    settings = read_json(context.inputs["plan"] / "settings.json")
+    share = Share(int(settings["micro_batch_size"]), int(settings["gradient_accumulation_steps"]))
+    if process_count(config.train) == 1:
+        train_here(context, newest_whole_checkpoint(context.out.path), share)
+        return
+
+    def find() -> Path | None:
+        return newest_whole_checkpoint(context.out.path)
+
+    train_together(
+        context.run_dir.path, config.train, share, find, context.console.say, context.run_dir.journal
+    )  # fmt: skip
+
+
+def train_here(
+    context: StageContext, checkpoint: Path | None, share: Share, together: "Together | None" = None
+) -> None:
+    """Train in this process, alone or together with others, with its share of the batch."""
     config = context.config
     base = models.find_base_model(config.base_model)
-    check_target_modules(base, config.train)
     settings = read_json(context.inputs["plan"] / "settings.json")
     tokenizer = models.load_tokenizer(base)
     rows = {
         split: [models.encode_example(tokenizer, e.messages) for e in read_examples(_file(context, split))]
         for split in ("train", "valid")
     }
-    checkpoint = newest_whole_checkpoint(context.out.path)
     if checkpoint is not None:
         context.console.say(f"  resuming from {checkpoint.name}")
 
+    from holdfast.train.loss_picture import draw_losses
     from holdfast.train.recompute import read_policy
     from holdfast.train.trainer import Job, fine_tune
 
+    count = 1 if together is None else together.count
     job = Job(
         base=base,
         train=config.train,
         sequence_len=config.sequence_len,
         seed=config.seed,
-        micro_batch_size=int(settings["micro_batch_size"]),
-        gradient_accumulation_steps=int(settings["gradient_accumulation_steps"]),
+        micro_batch_size=share.micro_batch_size,
+        gradient_accumulation_steps=share.gradient_accumulation_steps,
         checkpoint=checkpoint,
         policy=read_policy(settings["recompute"]) if settings.get("recompute") else None,
+        # the validation loss is a mean over batches: with the batches of one process it is the same
+        eval_batch_size=min(config.train.micro_batch_size, share.micro_batch_size * count),
     )
     result = fine_tune(
-        job, tokenizer, rows["train"], rows["valid"], context.out.path, context.console, context.run_dir.journal
-    )
+        job, tokenizer, rows["train"], rows["valid"], context.out.path, context.console, context.run_dir.journal,
+        together,
+    )  # fmt: skip
+    if together is not None and not together.main:
+        return
     with context.out.writing("adapter") as folder:
         result.save_adapter(folder, config.base_model)
     context.out.write_jsonl("trainer_log.jsonl", result.log)
     context.out.write_json("training.json", result.summary)
-    losses = [{"epoch": row["epoch"], "loss": row["eval_loss"]} for row in result.log if "eval_loss" in row]
-    context.out.write_json(
-        "losses.json", {"valid": losses, "epochs": result.log[-1]["epoch"]}
-    )  # without times: what `decide` reads stays the same
+    context.out.write_json("losses.json", result.validation())  # without times: what `decide` reads stays the same
+    with context.out.writing("training_loss.png") as picture:
+        draw_losses(result.log, picture)
 
 
 def _file(context: StageContext, split: str) -> Path:

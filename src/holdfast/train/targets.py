@@ -1,24 +1,17 @@
 """Which linear layers get an adapter, checked against the model's own weight names before anything is loaded."""
 
-import json
-import struct
 from pathlib import Path
 
 from holdfast.core.config import TrainConfig
 from holdfast.core.errors import ConfigError
+from holdfast.core.weight_files import read_header
 
 
 def linear_names(model_folder: Path) -> list[str]:
-    """Last names of the matrices inside the layers, for example q_proj, from the safetensors headers alone.
-
-    Header format: https://huggingface.co/docs/safetensors#format (8 bytes of length, then JSON).
-    """
+    """Last names of the matrices inside the layers, for example q_proj, from the safetensors headers alone."""
     names: set[str] = set()
     for file in sorted(model_folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        for name, tensor in header.items():
+        for name, tensor in read_header(file).items():
             if ".layers." in name and name.endswith(".weight") and len(tensor["shape"]) == 2:
                 names.add(name.split(".")[-2])
     return sorted(names)

@@ -4,15 +4,17 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from holdfast import models
 from holdfast.core.config import TrainConfig
-from holdfast.core.console import Console
+from holdfast.core.console import Bar, Console
 from holdfast.core.errors import Interrupted
-from holdfast.models import NOT_TRAINED, Tokenizer, TrainingTokens
+from holdfast.models import Tokenizer, TrainingTokens
 
 models.go_offline()
 
@@ -27,12 +29,20 @@ from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from holdfast.train import fast_path  # noqa: E402
-from holdfast.train.callbacks import StopRequest, Watch, stop_on_signal  # noqa: E402
+from holdfast.train.best import StopOrKeep, keep_what_is_best, take_finished  # noqa: E402
+from holdfast.train.callbacks import Watch  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
+from holdfast.train.loraplus import use_loraplus  # noqa: E402
+from holdfast.train.meter import Meter  # noqa: E402
+from holdfast.train.noise import add_noise  # noqa: E402
 from holdfast.train.optimizer import NoWaiting  # noqa: E402
+from holdfast.train.processes import process_count  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
-from holdfast.train.retry import train_with_retry  # noqa: E402
+from holdfast.train.retry import tell, train_with_retry  # noqa: E402
+from holdfast.train.stop import StopRequest, stop_on_signal  # noqa: E402
+from holdfast.train.summary import summarize  # noqa: E402
+from holdfast.train.together import Agreement, Together, distributed_arguments, same_order  # noqa: E402
 
 LOGS = "logs"
 
@@ -49,11 +59,17 @@ class Job:
     gradient_accumulation_steps: int
     checkpoint: Path | None
     policy: Policy | None = None
+    eval_batch_size: int | None = None  # default: micro_batch_size
 
     @property
     def fast(self) -> bool:
         """Whether holdfast's own parts lie under the trainer."""
         return self.train.kernels.use != "never"
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds only a part of the frozen weights."""
+        return self.train.distributed == "fsdp" and process_count(self.train) > 1
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,12 @@ class Result:
     model: PeftModel
     log: list[dict[str, Any]]
     summary: dict[str, Any]
+
+    def validation(self) -> dict[str, Any]:
+        """How the validation loss went, up to the step whose adapter is kept, and how many epochs that is."""
+        kept = [row for row in self.log if row["step"] <= self.summary["kept_step"]]
+        losses = [{"epoch": row["epoch"], "loss": row["eval_loss"]} for row in kept if "eval_loss" in row]
+        return {"valid": losses, "epochs": kept[-1]["epoch"]}
 
     def save_adapter(self, folder: Path, base_model: str) -> None:
         """Write the adapter in PEFT layout; the same weights give the same bytes, wherever the base model lies."""
@@ -84,45 +106,75 @@ def fine_tune(
     folder: Path,
     console: Console,
     journal: Callable[..., None] | None = None,
+    together: Together | None = None,
 ) -> Result:
     """Train an adapter; checkpoints and TensorBoard events go to `folder`, events worth keeping to `journal`.
+
+    together: this process is one of several, with its share of the batch in `job`; the first one alone writes.
 
     Raises StageError when the loss breaks, DoesNotFitError when memory ends even with one row at a time, Interrupted
     after a signal (a checkpoint was saved then).
     """
+    job.train.refuse_without_validation(len(valid_rows))
     disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*(flash.attention|gradient_checkpointing).*", category=Warning)
+    warnings.filterwarnings(
+        "ignore", message=".*(flash.attention|gradient_checkpointing|broadcast_buffers).*", category=Warning
+    )
     started = time.monotonic()
-    base = models.load_model(job.base, quantization="nf4" if job.train.adapter == "qlora" else "none")
+    base = models.load_model(job.base, quantization=job.train.quantization)
     base.config.use_cache = False
-    with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) as writer:
+    main = together is None or together.main
+    with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) if main else nullcontext() as writer:
         trainer = build_trainer(job, base, tokenizer, train_rows, valid_rows, folder, writer)
+        stop = request if together is None else StopRequest()
         with console.progress("training", _total_steps(trainer)) as bar:
             guard = LossGuard(trainer, train_rows, folder)
-            trainer.add_callback(Watch(bar, request, guard, max(2, job.train.save_total_limit)))
+            _add_callbacks(trainer, job, guard, bar, request, stop, together)
 
             def forget() -> None:
                 guard.forget()
                 if job.fast:
                     trainer.holdfast_path.forget()
 
-            def tell(change: dict[str, Any]) -> None:
-                console.say(
-                    f"  out of memory in step {change['step']}: going on with micro_batch_size "
-                    f"{change['micro_batch_size']}, gradient_accumulation_steps {change['gradient_accumulation_steps']}"
-                )
-                if journal is not None:
-                    journal("out_of_memory", **change)
-
+            changes: list[dict[str, Any]] = []
             try:
-                changes = train_with_retry(trainer, folder, job.checkpoint, forget=forget, report=tell)
+                if not take_finished(trainer, job.checkpoint, job.train.early_stopping_patience):
+                    changes = train_with_retry(
+                        trainer,
+                        folder,
+                        job.checkpoint,
+                        forget=forget,
+                        report=partial(tell, console, journal),
+                        alone=together is None,
+                    )
                 guard.check()
             finally:  # a checkpoint that a full disk cut off would keep the disk full
-                newest_whole_checkpoint(folder)
-    _stop_if_asked(request, trainer, console)
-    log = trainer.state.log_history
-    summary = summarize(job, trainer, train_rows, time.monotonic() - started)
-    return Result(trainer.model, log, summary | {"out_of_memory": changes})
+                if together is None:
+                    newest_whole_checkpoint(folder)
+    _stop_if_asked(stop, trainer, console)
+    kept = keep_what_is_best(trainer, job.train, folder, console) if main else trainer.state.global_step
+    summary = summarize(trainer, train_rows, time.monotonic() - started, resumed=job.checkpoint is not None)
+    summary |= {"kept_step": kept, "out_of_memory": changes}
+    return Result(trainer.model, trainer.state.log_history, summary)
+
+
+def _add_callbacks(
+    trainer: Any,
+    job: Job,
+    guard: LossGuard,
+    bar: Bar,
+    request: StopRequest,
+    stop: StopRequest,
+    together: Together | None,
+) -> None:
+    """request: a signal came to this process; stop: all processes have agreed on it."""
+    meter = Meter(job.train.nproc)
+    trainer.add_callback(meter)
+    trainer.add_callback(StopOrKeep(job.train))
+    if together is not None:
+        trainer.add_callback(Agreement(together, request, stop, guard, same_order(trainer, job.seed)))
+    if together is None or together.main:
+        trainer.add_callback(Watch(bar, stop, guard, meter, job.train))
 
 
 def build_trainer(
@@ -132,7 +184,7 @@ def build_trainer(
     train_rows: list[TrainingTokens],
     valid_rows: list[TrainingTokens],
     folder: Path,
-    writer: SummaryWriter,
+    writer: SummaryWriter | None,
 ) -> Any:
     """A TRL trainer over rows that we tokenised ourselves, so that what was audited is what is trained."""
     trainer: Any = SFTTrainer(
@@ -142,7 +194,7 @@ def build_trainer(
         eval_dataset=build_dataset(valid_rows) if valid_rows else None,
         processing_class=tokenizer,
         peft_config=build_adapter(job.train),
-        callbacks=[TensorBoardCallback(writer)],
+        callbacks=[TensorBoardCallback(writer)] if writer is not None else [],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.create_model_card = _write_no_card  # TRL's says "a fine-tuned version of None"; export writes ours
@@ -150,9 +202,15 @@ def build_trainer(
         # TRL makes adapter weights of a quantised base bf16, but a resumed run has them in fp32: unequal runs.
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if job.train.neftune_noise_alpha is not None:
+        add_noise(trainer.model, job.train.neftune_noise_alpha)
+    if job.train.loraplus_lr_ratio is not None:
+        use_loraplus(trainer, job.train.loraplus_lr_ratio)
     if job.fast:
         trainer.add_callback(NoWaiting())
-        trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy)
+        trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy, sharded=job.sharded)
+    if job.sharded:
+        fast_path.shard_weights(trainer.holdfast_path if job.fast else None, None)
     return trainer
 
 
@@ -175,6 +233,8 @@ def build_adapter(train: TrainConfig) -> LoraConfig:
         target_modules=targets,
         bias="none",
         task_type="CAUSAL_LM",
+        use_rslora=train.use_rslora,
+        use_dora=train.use_dora,
     )
 
 
@@ -184,7 +244,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
     return SFTConfig(
         output_dir=str(folder),
         per_device_train_batch_size=job.micro_batch_size,
-        per_device_eval_batch_size=job.micro_batch_size,
+        per_device_eval_batch_size=job.eval_batch_size or job.micro_batch_size,
         gradient_accumulation_steps=job.gradient_accumulation_steps,
         num_train_epochs=train.num_epochs,
         max_steps=train.max_steps,
@@ -208,6 +268,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         eval_strategy="steps" if evaluating else "no",
         eval_steps=train.eval_steps,
         report_to="none",
+        **distributed_arguments(),
         use_cpu=not cuda,
         bf16=cuda,
         dataloader_pin_memory=cuda,
@@ -218,41 +279,17 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
     )
 
 
-def summarize(job: Job, trainer: Any, rows: list[TrainingTokens], seconds: float) -> dict[str, Any]:
-    """What a reader wants to know about the run."""
-    log = trainer.state.log_history
-    losses = [entry["loss"] for entry in log if "loss" in entry]
-    valid = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
-    trained = sum(label != NOT_TRAINED for row in rows for label in row.labels)
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-    return {
-        "steps": trainer.state.global_step,
-        "rows": len(rows),
-        "tokens_per_epoch": sum(len(row.input_ids) for row in rows),
-        "trained_tokens_per_epoch": trained,
-        "micro_batch_size": trainer.args.per_device_train_batch_size,
-        "gradient_accumulation_steps": trainer.args.gradient_accumulation_steps,
-        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        "first_loss": losses[0] if losses else None,
-        "last_loss": losses[-1] if losses else None,
-        "valid_losses": valid,
-        "device": "cuda" if peak is not None else "cpu",
-        "peak_memory_bytes": peak,
-        "resumed": job.checkpoint is not None,
-        "seconds": round(seconds, 1),
-    }
-
-
 def _total_steps(trainer: Any) -> int:
     arguments = trainer.args
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
-    batches = -(-len(trainer.train_dataset) // arguments.per_device_train_batch_size)
+    batches = -(-len(trainer.train_dataset) // (arguments.per_device_train_batch_size * arguments.world_size))
     steps = max(1, -(-batches // arguments.gradient_accumulation_steps))
     return int(-(-steps * arguments.num_train_epochs // 1))
 
 
 def _stop_if_asked(request: StopRequest, trainer: Any, console: Console) -> None:
     if request.requested and trainer.state.global_step < trainer.state.max_steps:
-        console.say(f"  saved checkpoint-{trainer.state.global_step} before stopping")
+        if trainer.state.global_step:
+            console.say(f"  saved checkpoint-{trainer.state.global_step} before stopping")
         raise Interrupted

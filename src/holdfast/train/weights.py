@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from holdfast.train.elementwise import unpack_nf4
+from holdfast.train.shards import stored_weight
 
 Kind = Literal["nf4", "int8", "plain"]
 
@@ -23,7 +24,7 @@ def kind_of(linear: Any) -> Kind | None:
 def dequantize(linear: Any, dtype: torch.dtype) -> Tensor:
     """(outputs, inputs) in `dtype`; for a plain layer of that type its own weight."""
     if kind_of(linear) == "plain":
-        return linear.weight.data.to(dtype)
+        return stored_weight(linear).to(dtype)
     out = torch.empty(linear.out_features, linear.in_features, dtype=dtype, device=linear.weight.device)
     dequantize_into(linear, out)
     return out
@@ -33,10 +34,10 @@ def dequantize_into(linear: Any, out: Tensor) -> None:
     """Write the weights of a 4-bit or 8-bit layer into `out` (outputs, inputs)."""
     if kind_of(linear) == "int8":
         row_scale = linear.state.SCB if linear.weight.SCB is None else linear.weight.SCB
-        torch.mul(linear.weight.data, row_scale.view(-1, 1) / 127, out=out)
+        torch.mul(stored_weight(linear), row_scale.view(-1, 1) / 127, out=out)
     elif out.is_cuda:
-        unpack_nf4(linear.weight.data, linear.weight.quant_state, out)
+        unpack_nf4(stored_weight(linear), linear.weight.quant_state, out)
     else:
         from bitsandbytes.functional import dequantize_4bit
 
-        out.copy_(dequantize_4bit(linear.weight.data, linear.weight.quant_state))
+        out.copy_(dequantize_4bit(stored_weight(linear), linear.weight.quant_state))

@@ -190,3 +190,17 @@ def test_configuration_is_frozen(tmp_path: Path) -> None:
 def test_a_key_that_is_no_text_is_reported_and_not_a_crash(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run\.yaml:5"):
         read_model(RunConfig, write(tmp_path, GOOD + "1: 2\n"))
+
+
+def test_the_words_of_an_error_are_those_of_a_yaml_file(tmp_path: Path) -> None:
+    text = problems(tmp_path, "name: demo\ncollect:\n  sources: 3\ntrain: 5\nexport:\n  quantizations: Q4_K_M\n")
+    assert ":3: collect.sources: expected a list; found 3 (int)" in text
+    assert ":4: train: expected `key: value` lines; found 5 (int)" in text
+    assert ":6: export.quantizations: expected a list; found 'Q4_K_M' (str)" in text
+
+
+def test_a_wrong_item_is_one_error_and_not_also_an_empty_list(tmp_path: Path) -> None:
+    text = problems(tmp_path, "name: demo\ncollect:\n  sources:\n    - {path: a, format: nope}\n")
+    assert text.startswith("1 error in ")
+    assert "collect.sources.0.format: Input should be 'auto', 'messages', " in text
+    assert "collect.sources: " in problems(tmp_path, "name: demo\ncollect:\n  sources: []\n")

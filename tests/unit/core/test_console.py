@@ -48,7 +48,20 @@ def test_without_a_terminal_a_bar_is_a_line_every_ten_seconds(
         for _ in range(100):
             now += 0.25
             bar.advance(note="loss 1")
-    assert capsys.readouterr().err == "  training loss 1 41/100\n  training loss 1 82/100\n"
+    said = capsys.readouterr().err
+    assert said == "  training loss 1 41/100 (15 s left)\n  training loss 1 82/100 (4 s left)\n"
+
+
+def test_what_was_done_before_counts_as_done_but_not_for_the_time_that_is_left(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with Console().progress("training", 100, "row") as bar:
+        bar.skip(70)
+        now = 20.0
+        bar.advance(10)
+    assert capsys.readouterr().err == "  training 80/100 (0.5 row/s, 40 s left)\n"
 
 
 def test_a_json_result_can_be_printed_whatever_a_file_is_called(capsys: Captured) -> None:

@@ -11,8 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from holdfast.core.errors import disk_full_error
-from holdfast.core.files import TEMPORARY_PREFIX, atomic_path, atomic_write, sweep_temporaries, sync_tree
+from holdfast.core.errors import UsageError, disk_full_error
+from holdfast.core.files import (
+    TEMPORARY_PREFIX,
+    atomic_path,
+    atomic_write,
+    require_new_folder,
+    sweep_temporaries,
+    sync_tree,
+)
 
 
 class Fault:
@@ -163,6 +170,8 @@ def test_a_full_disk_leaves_the_old_file_and_is_told_as_such(tmp_path: Path, mon
     assert fault.fired and everything(tmp_path) == {"file": "old"}
     told = disk_full_error(caught.value)
     assert told is not None and "MiB left" in told.message and "while writing file" in told.message
+    unnamed = disk_full_error(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
+    assert unnamed is not None and f"left in {tmp_path}. Nothing" in unnamed.message
 
 
 def test_a_really_full_device_leaves_no_file(tmp_path: Path) -> None:
@@ -190,3 +199,13 @@ def test_syncing_a_tree_touches_every_file_and_folder(tmp_path: Path, monkeypatc
     sync_tree(tmp_path)
     assert fault.calls == 4
     shutil.rmtree(tmp_path / "a")
+
+
+def test_a_new_folder_is_free_or_empty_and_not_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    for free in (tmp_path / "empty", tmp_path / "not" / "yet", Path("nowhere-yet")):
+        require_new_folder(free)
+    for taken, message in (("file", "is a file"), ("file/below/it", "is a file"), (".", "is not empty")):
+        with pytest.raises(UsageError, match=message):
+            require_new_folder(tmp_path / taken)

@@ -82,6 +82,16 @@ def test_locking_makes_the_folder(tmp_path: Path) -> None:
         assert (tmp_path / "a" / "b").is_dir()
 
 
+def test_a_file_where_the_run_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with (
+        pytest.raises(UsageError, match=r"notes\.txt is a file"),
+        RunDir(tmp_path / "notes.txt").lock(),
+    ):
+        pass
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_locking_sweeps_what_a_killed_run_left_and_keeps_what_is_the_users(run: RunDir) -> None:
     litter = (".tmp-a/run.yaml", "05-train/.tmp-b/adapter/half", "05-train/adapter/.tmp-c/half")
     kept = (".tmp-mine/notes", "mine/.tmp-d/notes", "05-train/adapter/weights")

@@ -22,8 +22,8 @@ def row(asked: str, answer: str = "yes", source: str = "a:1", split: Split | Non
 
 def dropped(rows: list[Example]) -> list[tuple[str, str]]:
     """(source of the dropped row, source of the kept one)."""
-    replaced = find_exact_duplicates(table_of(rows, Reading(None))).tolist()
-    return [(rows[n].source, rows[kept].source) for n, kept in enumerate(replaced) if kept >= 0]
+    dropped = find_exact_duplicates(table_of(rows, Reading(None)))
+    return [(rows[n].source, rows[kept].source) for n, kept in zip(*map(list, dropped), strict=True)]
 
 
 def subjects(rows: list[Example], instruction: str) -> list[str]:

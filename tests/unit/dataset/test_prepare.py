@@ -65,6 +65,7 @@ def words_instead_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     fake.load_tokenizer = lambda folder: Words()
     fake.encode_prompt = lambda tokenizer, messages: encode_example(tokenizer, messages).input_ids
     fake.encode_example = encode_example
+    fake.encode_examples = lambda tokenizer, rows: [encode_example(tokenizer, messages) for messages in rows]
     fake.end_token_ids = lambda tokenizer: [0]
     monkeypatch.setitem(sys.modules, "holdfast.models", fake)
     monkeypatch.setattr(holdfast, "models", fake, raising=False)

@@ -182,8 +182,8 @@ def test_added_rows_fill_the_locked_splits_up_to_their_size(seed: int) -> None:
 
 def test_a_lock_file_is_read_back_and_a_damaged_one_refused(tmp_path: Path) -> None:
     path = tmp_path / "split.lock"
-    ids = np.array([7, 3, 2**47], dtype=np.uint64)
-    write_lock(path, ids, np.array([0, 1, 2], dtype=np.int8))
+    ids = np.array([3, 7, 2**47], dtype=np.uint64)
+    write_lock(path, [(ids[:1], np.array([1], dtype=np.int8)), (ids[1:], np.array([0, 2], dtype=np.int8))])
     assert read_lock(path, np.array([2**47, 5, 3, 7], dtype=np.uint64)).tolist() == [2, -1, 1, 0]
     path.write_text(path.read_text().replace(" valid", " vlid"))
     with pytest.raises(IntegrityError, match=r"split\.lock:2 is damaged"):

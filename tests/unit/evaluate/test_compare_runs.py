@@ -63,3 +63,8 @@ def test_fewer_than_two_runs_and_other_items_are_refused() -> None:
         rank_runs({"a": rows([1])}, "label_accuracy", 0.05)
     with pytest.raises(IntegrityError, match="the same items"):
         rank_runs({"a": rows([1, 1]), "b": rows([1])}, "label_accuracy", 0.05)
+
+
+def test_a_run_without_the_score_of_the_first_one_is_named() -> None:
+    with pytest.raises(UsageError, match="b has no score 'close', which the first run is decided by; it has label_acc"):
+        rank_runs({"a": [{**row, "scores": {"close": 1}} for row in rows([1])], "b": rows([1])}, "close", 0.05)

@@ -26,6 +26,7 @@ def test_without_a_card_the_plan_is_for_the_processor_in_float32(tmp_path: Path)
     assert plan["settings"] == {
         "micro_batch_size": 8,
         "gradient_accumulation_steps": 1,
+        "processes": 1,
         "device": "cpu",
         "dtype": "float32",
         "attention": "sdpa",
@@ -140,6 +141,7 @@ def test_the_plan_is_json_and_the_text_begins_with_the_verdict(gpu: str, tmp_pat
     plan = make_plan(write_config(tmp_path, "Llama-3-8B"), config, LENGTHS, hardware_with(ram_gib=16))
     json.dumps(plan, allow_nan=False)
     assert describe(plan).startswith("FITS: " if plan["fits"] else "DOES NOT FIT: ")
+    assert ("cpu float32" in describe(plan).splitlines()[0]) == (gpu == "cpu" and plan["fits"]), "not of a card"
     assert plan["fits"] == (plan["problem"] is None)
 
 

@@ -79,6 +79,36 @@ def test_a_target_module_that_is_not_there_is_an_error_that_lists_those_that_are
         memory.adapter_parameters(shape_named("Qwen2.5-7B"), train)
 
 
+def test_dora_adds_one_magnitude_for_each_output_and_the_memory_of_its_norms() -> None:
+    shape = shape_named("Qwen2.5-7B")
+    plain, dora = (run_config(train={"use_dora": on, "kernels": {"use": "never"}}) for on in (False, True))
+    outputs = 28 * (2 * 3584 + 2 * 512 + 2 * 18944 + 3584)
+    counts = [memory.adapter_parameters(shape, config.train) for config in (plain, dora)]
+    assert counts[1] - counts[0] == outputs
+    lengths = Lengths.of(plain, None)
+    parts = [memory.train_memory(shape, config, lengths, 1, on_gpu=True) for config in (plain, dora)]
+    assert "dora" not in parts[0]
+    assert parts[1]["dora"] > 4 * 18944**2, "PEFT multiplies the adapter by an identity in float32"
+
+
+def test_named_modules_are_meant_unless_all_linear_layers_are_asked_for() -> None:
+    shape = shape_named("Qwen2.5-7B")
+    train = run_config(train={"lora_target_modules": ["q_proj"], "lora_r": 8}).train
+    assert not train.lora_target_linear
+    assert memory.adapter_parameters(shape, train) == 28 * 8 * 2 * 3584
+    with pytest.raises(ValueError, match="leave one of them out"):
+        run_config(train={"lora_target_modules": ["q_proj"], "lora_target_linear": True})
+
+
+def test_an_8_bit_base_is_planned_with_its_row_scales_and_unpacked_matrix() -> None:
+    shape = shape_named("Llama-3.2-1B")
+    parts = memory.train_memory(
+        shape, run_config(train={"adapter": "int8", "lora_dropout": 0.1}), Lengths(64, None, None, 64), 1, on_gpu=True
+    )
+    assert shape.linear_weights < parts["weights"] - 2 * shape.embedding_weights < 1.01 * shape.linear_weights
+    assert parts["workspace"] == 2 * 2048 * 8192
+
+
 def test_on_cpu_everything_but_nf4_matrices_is_float32() -> None:
     shape = shape_named("Qwen2.5-0.5B")
     assert memory.weight_bytes(shape, "lora", 4) == 4 * shape.parameters

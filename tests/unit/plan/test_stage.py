@@ -7,7 +7,7 @@ import pytest
 
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
-from holdfast.core.errors import DoesNotFitError
+from holdfast.core.errors import ConfigError, DoesNotFitError
 from holdfast.core.rundir import RunDir
 from holdfast.plan import stage
 from plan_shapes import run_config, write_config
@@ -43,3 +43,16 @@ def test_a_run_that_does_not_fit_leaves_the_plan_but_no_settings(tmp_path: Path)
         stage.run(context)
     assert json.loads((context.out.path / "plan.json").read_text())["fits"] is False
     assert not (context.out.path / "settings.json").exists()
+
+
+@pytest.mark.parametrize("key", [{"early_stopping_patience": 2}, {"load_best_model_at_end": True}])
+def test_without_validation_rows_what_needs_their_loss_is_refused_before_anything_runs(
+    key: dict[str, object], tmp_path: Path
+) -> None:
+    context = context_for(tmp_path, "stack.md tiny", plan={"gpu": "cpu"}, train=key)
+    stage.run(context)
+    for none in ([], {"rows": 0, "tokens": 0, "longest": 0}):
+        lengths = {"train": [200] * 40, "valid": none, "test_prompt_max": 120}
+        (context.inputs["prepare"] / "lengths.json").write_text(json.dumps(lengths))
+        with pytest.raises(ConfigError, match=f"train.{next(iter(key))} need a validation loss"):
+            stage.run(context)

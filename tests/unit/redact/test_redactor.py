@@ -233,7 +233,7 @@ def test_collect_writes_masked_rows_and_counts_only(tmp_path: Path, key_file: Pa
     })  # fmt: skip
     run_dir = RunDir(tmp_path / "run")
     run(StageContext(config, run_dir.stage("collect"), {}, Console(), run_dir))
-    written = {path.name: path.read_text() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    written = {path.name: path.read_text(errors="replace") for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert not any(secret in text for text in written.values() for secret in (SECRET, "b.internal", "db1.corp"))
     report = json.loads(written["redaction.json"])
     assert report["by_source"] == {"a.jsonl": {"EMAIL": 1, "GITHUB_TOKEN": 1, "HOST": 1}}

@@ -118,6 +118,7 @@ def test_all_defects_are_reported_at_once_with_file_line_rule_and_value(tmp_path
     assert error.exit_code == 20
     assert "2 of 4 rows are defective (3 defects" in error.message
     assert "rows.jsonl:2: no_answer:" in error.message
+    assert defects_error(found.defects[:1], 4).message.startswith("1 of 4 rows is defective (1 defect; nothing")
     assert "rows.jsonl:4: doubled_role: turns 2 and 3 have the same role; found 'assistant'" in error.message
 
 

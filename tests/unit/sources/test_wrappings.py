@@ -43,6 +43,7 @@ def defects(folder: Path, data: bytes, name: str = "r.jsonl", **options: Any) ->
         (b"[" * 100_000, "json", "nested too deeply"),
         (b'{"a":' * 5000 + b"1" + b"}" * 5000, "json", "nested too deeply"),
         (b'{"instruction": "a"', "json", "not JSON"),
+        (b'{"instruction": "a', "json", "not JSON: Unterminated string starting at column 17"),
         (b"42", "object", "this is int"),
         (b'{"instruction": "a", "output": "b", "n": 1e999}', "number", "not a finite number"),
         (b'{"instruction": "a", "output": "b", "n": ' + b"9" * 5000 + b"}", "json", ""),

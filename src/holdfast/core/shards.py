@@ -4,10 +4,12 @@ A shard is a range of whole lines. Where shards begin depends on the file alone,
 number of processes. A file of one shard is worked on in this process, and nothing is written for it.
 """
 
+import gc
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,8 @@ from holdfast.core.console import Console
 from holdfast.core.files import atomic_path
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ProcessPoolExecutor
+
     from numpy.typing import NDArray
 
 SHARD_BYTES = 16 << 20
@@ -40,6 +44,7 @@ class Piece:
 
 
 Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def cut(path: Path) -> list[Range]:
@@ -111,12 +116,9 @@ def _in_processes(work: Callable[[Any], None], jobs: Sequence[Any]) -> Iterator[
             work(job)
             yield
         return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures import as_completed
 
-    # Spawned, not forked: this process may have threads (a tokenizer's, a server's).
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=_begin_worker, initargs=(os.getpid(),)) as pool:
+    with _pool(count) as pool:
         futures = [pool.submit(work, job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -127,6 +129,38 @@ def _in_processes(work: Callable[[Any], None], jobs: Sequence[Any]) -> Iterator[
             raise
 
 
+def in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """`work` done on every job in a process for each core; results in the order of the jobs, few of them at a time.
+
+    work: a function of a module; jobs and results can be pickled. What a job raises is raised in its turn.
+    """
+    count = count_processes()
+    if count == 1:
+        yield from map(work, jobs)
+        return
+    pending: deque[Future[Result]] = deque()
+    with _pool(count) as pool:
+        try:
+            for job in jobs:
+                pending.append(pool.submit(work, job))
+                if len(pending) > 2 * count:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _pool(count: int) -> "ProcessPoolExecutor":
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Spawned, not forked: this process may have threads (a tokenizer's, a server's).
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, context, initializer=_begin_worker, initargs=(os.getpid(),))
+
+
 def _begin_worker(parent: int) -> None:
     """The parent alone answers Ctrl-C; the kernel ends a worker whose parent was killed."""
     import ctypes
@@ -135,6 +169,7 @@ def _begin_worker(parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
+    gc.set_threshold(200_000)  # rows hold no cycles, and looking for some takes a tenth of the time
 
 
 def _work_and_save(work: Callable[[Job], Piece], task: tuple[Job, Path]) -> None:

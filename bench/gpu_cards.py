@@ -1,0 +1,99 @@
+"""Smaller cards, emulated on a large one: does what the planner chooses really fit there, and how fast is it?
+
+    python bench/gpu_cards.py [--only 8GB]   # 8 GB: Qwen2.5-7B at 1,024; 16 GB: Llama-3-8B at 8,192; 24 GB: both
+    python bench/gpu_cards.py --smoke        # the same code on a tiny model, CPU or GPU
+
+The process may use the card's memory less what its CUDA context takes (torch.cuda.set_per_process_memory_fraction);
+what the whole process held is measured (`process_gib`) and must not exceed `limit_gib`. On 8 GB several settings are
+tried, the planner's first, until one fits; every attempt is in the answer. One JSON line.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from gpu_model import SHAPES
+from gpu_trainers import run_config
+from train_gpu import environment, in_processes
+
+# (card, GiB that the process may hold, shape, sequence_len, rows at once)
+CARDS = (
+    ("8GB", 7.5, "Qwen2.5-7B", 1024, 1),
+    ("16GB", 16.0, "Llama-3-8B", 8192, 1),
+    ("24GB", 24.0, "Qwen2.5-7B", 8192, 2),
+    ("24GB", 24.0, "Llama-3-8B", 8192, 2),
+)
+# What is tried in turn where the planner's settings do not fit: changes of the policy, and of torch's allocator.
+SMALLER: tuple[dict[str, Any], ...] = (
+    {},
+    {"graph_tokens": 0, "mlp_tokens": 512, "scratch": True},
+    {"graph_tokens": 0, "mlp_tokens": 512, "scratch": True, "alloc": "expandable_segments:False,max_split_size_mb:128"},
+    {"graph_tokens": 0, "mlp_tokens": 512, "alloc": "expandable_segments:True,garbage_collection_threshold:0.7"},
+    {"graph_tokens": 0, "mlp_tokens": 256, "offload": True, "scratch": True},
+)
+
+
+def planned(card: str, shape: str, sequence_len: int, rows: int) -> dict[str, Any] | None:
+    """What the planner chooses for that card, as a case of train_gpu.py; None when it refuses."""
+    from holdfast.plan.choose import make_plan
+    from holdfast.plan.hardware import Hardware
+
+    config = run_config("nf4", sequence_len, micro_batch_size=rows)
+    config = config.model_copy(update={"plan": config.plan.model_copy(update={"gpu": card})})
+    large = 2**40
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(SHAPES[shape]))
+        plan = make_plan(Path(folder), config, None, Hardware((), large, large, "/", large, 16))
+    needed = next(p for p in plan["phases"] if (p["phase"], p["place"]) == ("train", "gpu"))["needed"]
+    recompute = plan["settings"]["recompute"]
+    if recompute is None or needed > plan["limits"]["gpu"]["usable"]:
+        return None
+    tokens = sequence_len * plan["settings"]["micro_batch_size"]
+    return {"tokens": tokens, "planned_gib": round(needed / 2**30, 3), **recompute}
+
+
+def attempts(card: str, limit: float, shape: str, sequence_len: int, rows: int) -> list[dict[str, Any]]:
+    """The planner's case and, on the smallest card, what to try after it."""
+    chosen = planned(card, shape, sequence_len, rows)
+    if chosen is None:
+        raise SystemExit(f"the planner refuses {shape} at {sequence_len} on {card}")
+    case = {"trainer": "holdfast", "shape": shape, "base": "nf4", "card": card, "card_gib": limit, "steps": 8, **chosen}
+    changes = SMALLER if card == "8GB" else ({},)
+    return [case | change for change in changes]
+
+
+def run(card: str, limit: float, shape: str, sequence_len: int, rows: int) -> dict[str, Any]:
+    """Attempts in turn, each in a process of its own, until one fits; `fits` and all attempts."""
+    tried: list[dict[str, Any]] = []
+    for case in attempts(card, limit, shape, sequence_len, rows):
+        tried += in_processes([[case]])
+        if tried and fits(tried[-1], limit):
+            break
+    good = bool(tried) and fits(tried[-1], limit)
+    return {"card": card, "limit_gib": limit, "shape": shape, "fits": good, "attempts": tried}
+
+
+def fits(row: dict[str, Any], limit: float) -> bool:
+    """Whether it trained and the whole process stayed below the limit (without a card: whether it trained)."""
+    return "error" not in row and row.get("process_gib", 0.0) <= limit
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--only", help="one card, for example 8GB")
+    options = parser.parse_args()
+    cards = (("8GB", 7.5, "smoke", 256, 2),) if options.smoke else CARDS
+    rows = [run(*card) for card in cards if options.only in (None, card[0])]
+    print(json.dumps({"bench": "gpu_cards", **environment(), "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""A signal in the middle of a step: the state after the step before is saved, and the same training goes on from it."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.core.errors import Interrupted
+from holdfast.train import trainer as training
+from holdfast.train.checkpoints import is_whole, newest_whole_checkpoint
+from short_training import adapter_digest, resumed, short_job, tiny_base, train_short
+
+NOISY = {"lora_dropout": 0.2, "neftune_noise_alpha": 5}  # what is drawn after the stop must be what was drawn
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("base") / "model")
+
+
+def send_in(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> list[int]:
+    """Send a signal in the first micro-batch of a step; the list counts micro-batches after it."""
+    after: list[int] = []
+    before = training.SFTTrainer.training_step
+
+    def training_step(self: Any, *args: Any, **named: Any) -> Any:
+        loss = before(self, *args, **named)
+        if after:
+            after.append(self.state.global_step)
+        if self.state.global_step == step - 1 and not after:
+            after.append(self.state.global_step)
+            os.kill(os.getpid(), number)
+        return loss
+
+    monkeypatch.setattr(training.SFTTrainer, "training_step", training_step)
+    return after
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_within_a_long_step_saves_the_step_before_and_loses_nothing(
+    number: signal.Signals, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = short_job(base, rows=2, accumulation=4, max_steps=4, save_steps=100, **NOISY)
+    whole = train_short(job, tmp_path / "whole")
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        after = send_in(patch, 3, number)
+        with pytest.raises(Interrupted):
+            train_short(job, tmp_path / "stopped")
+    assert len(after) == 1, "no further micro-batch"
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert newest_whole_checkpoint(tmp_path / "stopped") == tmp_path / "stopped" / "checkpoint-2"
+    again = resumed(job, tmp_path / "stopped" / "checkpoint-2", tmp_path / "again")
+    assert adapter_digest(again, tmp_path / "again") == adapter_digest(whole, tmp_path / "whole")
+
+
+def test_a_signal_at_the_end_of_a_step_saves_that_step(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_in(monkeypatch, 3, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train_short(short_job(base, max_steps=6, save_steps=100), tmp_path)
+    assert is_whole(tmp_path / "checkpoint-3")
+
+
+def test_a_signal_before_the_first_step_ends_stops_without_a_checkpoint(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_in(monkeypatch, 1, signal.SIGINT)
+    with pytest.raises(Interrupted):
+        train_short(short_job(base, rows=2, accumulation=4, max_steps=4), tmp_path)
+    assert list(tmp_path.glob("checkpoint-*")) == []

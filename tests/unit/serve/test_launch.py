@@ -1,0 +1,40 @@
+"""`serve` ends when it is told to, also before it serves."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from holdfast.core.config import RunConfig
+from holdfast.core.console import Console
+from holdfast.core.errors import UsageError
+from holdfast.core.rundir import RunDir
+from holdfast.serve import launch
+
+CONFIG = RunConfig.model_validate({"name": "r", "collect": {"sources": [{"path": "a"}]}})
+
+
+def test_a_signal_while_the_model_is_loaded_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def model(*_: Any) -> Iterator[launch.CheckedModel]:
+        yield launch.CheckedModel(tmp_path / "m.gguf", 0, "sha256:0", tmp_path.stat())
+
+    def load(*_: Any, **named: Any) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("loading went on")
+
+    monkeypatch.setattr(launch, "require_keep", lambda *_: None)
+    monkeypatch.setattr(launch, "checked_model", model)
+    monkeypatch.setattr(launch, "start_server", load)
+    RunDir(tmp_path).write_config(CONFIG)
+    with pytest.raises(KeyboardInterrupt):
+        launch.serve(tmp_path, host="127.0.0.1", port=0, api_key_file=None, quant=None, console=Console(quiet=True))
+
+
+def test_an_empty_question_is_not_answered(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no question"):
+        launch.ask(tmp_path, " \n", quant=None, console=Console(quiet=True))

@@ -1,0 +1,30 @@
+"""The last lines of the story can be pasted into a shell."""
+
+import json
+from pathlib import Path
+
+from holdfast import report
+from holdfast.core.rundir import RunDir
+
+DIFFERENCE = {"estimate": 0.25, "low": 0.1, "high": 0.4, "confidence": 0.99}
+SCORES = {"valid_json": 1.0, "label_accuracy": 0.5, "n": 40}
+DECISION = {
+    "verdict": "keep", "baseline": SCORES, "tuned": SCORES, "deployed": {"F16": SCORES}, "difference": DIFFERENCE,
+    "p_value": 0.01,
+}  # fmt: skip
+
+
+def test_the_interval_is_named_with_its_own_confidence() -> None:
+    assert "(99 % interval +10.0 to +40.0)" in report._table(DECISION)[-1]
+
+
+def test_a_folder_with_a_space_can_be_pasted(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "my runs")
+    verify = run.stage("verify").path
+    verify.mkdir(parents=True)
+    (verify / "ladder.json").write_text(json.dumps({"deploy": "F16"}))
+    lines = report._where(run, DECISION)
+    assert lines[-2].endswith(f"holdfast serve '{run.path}'")
+    assert f"holdfast ask '{run.path}' " in lines[-1]
+    lines = report._where(run, {**DECISION, "verdict": "iterate"})
+    assert lines[-1].endswith(f"read {run.stage('decide').path / 'decision.md'}")
