@@ -19,6 +19,8 @@ import pytest
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # whichever test is the first to load a model
+
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # audit event → positions of its (path, folder descriptor) pairs; -1 = there is no descriptor
 PATHS: dict[str, tuple[tuple[int, int], ...]] = {

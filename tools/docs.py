@@ -209,7 +209,7 @@ def main() -> int:
 
 def _parameter_row(parameter: Any) -> tuple[str, str, str]:
     if parameter.param_type_name == "argument":
-        return _code(_metavar(parameter)), parameter.help or "", "required"
+        return _code(_metavar(parameter)), parameter.help or "", "required" if parameter.required else ""
     names = ", ".join(_code(name) for name in parameter.opts)
     default = "required" if parameter.required else "off" if parameter.is_flag else ""
     if not default and parameter.default is not None:

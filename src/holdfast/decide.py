@@ -9,7 +9,7 @@
 | iterate | 10 | better, but a gate failed |
 | keep | 0 | better, and every gate passed |
 
-p is the exact McNemar test, the interval is the paired bootstrap of the comparison. "Better" needs both of them: with
+p is the exact McNemar test, the interval is that of the comparison (paired). "Better" needs both of them: with
 few discordant items the interval alone is too narrow.
 """
 

@@ -72,7 +72,8 @@ def _scores(document: Mapping[str, Any], deploy: str) -> str:
 
 
 def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> str:
-    given = list(confusion) + sorted({label for row in confusion.values() for label in row} - confusion.keys())
+    # Rows and columns are in the order of the contract; a run of before has no column of zeros in a row.
+    given = list(dict.fromkeys([*(label for row in confusion.values() for label in row), *confusion]))
     rows = [[expected, *(str(row.get(label, 0)) for label in given)] for expected, row in confusion.items()]
     return _table(["", *given], rows)
 

@@ -15,21 +15,16 @@ from holdfast.core.base_model import MODEL_FILES as MODEL_FILES
 from holdfast.core.base_model import digest_base_model as digest_base_model
 from holdfast.core.base_model import find_base_model as find_base_model
 from holdfast.core.errors import ModelError
+from holdfast.core.labels import NOT_TRAINED as NOT_TRAINED
+from holdfast.core.labels import TrainingTokens as TrainingTokens
+from holdfast.core.labels import label_tokens
 from holdfast.core.records import Message
 from holdfast.core.weight_files import require_whole_weights
 
-NOT_TRAINED = -100  # torch's cross-entropy skips this label
 # A fast tokenizer and a causal model of transformers; its own annotations do not cover quantised or adapted models.
 Tokenizer = Any
 Model = Any
 Quantized = Literal["nf4", "int8", "none"]
-
-
-class TrainingTokens(NamedTuple):
-    """One conversation as the trainer sees it; `labels` equals `input_ids` where the loss counts, else -100."""
-
-    input_ids: list[int]
-    labels: list[int]
 
 
 class Answer(NamedTuple):
@@ -119,19 +114,12 @@ def encode_example(tokenizer: Tokenizer, messages: Sequence[Message]) -> Trainin
 
 def encode_examples(tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]]) -> list[TrainingTokens]:
     """`encode_example` for several conversations at once, which is faster."""
-    import numpy as np
-
     texts, spans = zip(*(_trained_text(tokenizer, messages) for messages in conversations), strict=True)
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
     found = []
     for text, own, ids, places in zip(texts, spans, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        start, end = np.array(places, dtype=np.int64).reshape(-1, 2).T
-        trained = np.zeros(len(ids), dtype=bool)
-        for begin, last in own:
-            trained |= (start >= begin) & (end <= last) & (end > begin)
-        labels = np.where(trained, ids, NOT_TRAINED).tolist() if len(ids) else []
         bos = _bos_to_add(tokenizer, text)
-        found.append(TrainingTokens(bos + list(ids), [NOT_TRAINED] * len(bos) + labels))
+        found.append(TrainingTokens(bos + list(ids), [NOT_TRAINED] * len(bos) + label_tokens(ids, places, own)))
     return found
 
 

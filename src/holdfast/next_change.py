@@ -90,7 +90,10 @@ def _collapse(confusion: Mapping[str, Mapping[str, int]]) -> tuple[str, float, f
 
 def _most_confused(confusion: Mapping[str, Mapping[str, int]]) -> str:
     wrong = [
-        (n, expected, given) for expected, row in confusion.items() for given, n in row.items() if given != expected
+        (n, expected, given)
+        for expected, row in confusion.items()
+        for given, n in row.items()
+        if n and given != expected
     ]
     if not wrong:
         return ""

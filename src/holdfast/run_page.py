@@ -180,9 +180,10 @@ def _milliseconds(seconds: float | None) -> str:
 def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> dict[str, Any] | None:
     if not confusion:
         return None
-    given = sorted({label for row in confusion.values() for label in row} | set(confusion))
+    # Rows and columns are in the order of the contract; a run of before has no column of zeros in a row.
+    given = list(dict.fromkeys([*(label for row in confusion.values() for label in row), *confusion]))
     lines = []
-    for expected, row in sorted(confusion.items()):
+    for expected, row in confusion.items():
         cells = [{"count": row.get(label, 0), "right": label == expected} for label in given]
         lines.append({"name": expected, "cells": cells, "right": row.get(expected, 0) / max(1, sum(row.values()))})
     return {"given": given, "lines": lines}

@@ -113,6 +113,8 @@ def test_run_prints_one_document_with_what_the_design_promises(small: SmallRun) 
     assert document["p_value"] == pytest.approx(2 * 0.5**8)
     assert set(document["seconds"]) == set(document["stages"])
     assert document["run_dir"] == str(small.folder)
+    story = holdfast(*small.command()).out
+    assert "the ladder" in story and "nf4 + adapter" in story and "Q4_K_M *" in story
 
 
 def test_verbs_that_look_at_a_run_print_one_document(small: SmallRun) -> None:

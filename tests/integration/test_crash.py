@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_demo import Kill, Result, finish, kill_after, unfinished_stage
+from kill_demo import Kill, Result, kill_after, unfinished_stage
 from small_run import SmallRun, arguments, holdfast, start, stop, wait_for
 
 SEED = random.SystemRandom().randrange(10**6)
@@ -17,6 +17,13 @@ SEED = random.SystemRandom().randrange(10**6)
 def whole(small: SmallRun) -> Result:
     """What the undisturbed run ended with."""
     return Result(0, small.adapter_digest(), small.verdict())
+
+
+def finish(run: SmallRun) -> Result:
+    """The same command to its end."""
+    done = holdfast(*run.command())
+    assert done.code == 0, done.err
+    return Result(done.code, run.adapter_digest(), run.verdict())
 
 
 def whole_seconds(small: SmallRun) -> float:
@@ -46,7 +53,7 @@ def test_a_run_killed_at_a_random_moment_ends_as_if_it_had_not_been(
     assert kill.status == -signal.SIGKILL
     assert kill.orphans == 0, "the llama.cpp server died with its parent"
     assert not (run.folder / "09-decide" / "manifest.json").exists()
-    assert finish(command, run.folder) == whole(small)
+    assert finish(run) == whole(small)
     assert holdfast("check", run.folder).code == 0
 
 
@@ -64,5 +71,5 @@ def test_a_kill_inside_every_stage_in_turn_loses_nothing(small: SmallRun, tmp_pa
         if unfinished_stage(run.folder) is not None:
             hit.append(stage)
     assert len(hit) >= 4, f"seed {SEED}: only {hit} were unfinished when the kill came"
-    assert finish(arguments(*run.command()), run.folder) == whole(small)
+    assert finish(run) == whole(small)
     assert holdfast("check", run.folder).code == 0

@@ -150,6 +150,30 @@ def test_head_of_a_tied_model_is_not_adapted(tmp_path: Path) -> None:
         merge_adapter(base, adapter, tmp_path / "merged")
 
 
+def test_an_embedding_trained_apart_from_its_tied_head_is_refused(tmp_path: Path) -> None:
+    base = make_checkpoint(tmp_path / "base", tied=True)
+    adapter = make(base, tmp_path / "adapter", modules_to_save=["embed_tokens"])
+    with pytest.raises(ModelError, match="one tensor \\(tied\\)") as error:
+        merge_adapter(base, adapter, tmp_path / "merged")
+    assert "ensure_weight_tying" in error.value.hint
+
+
+def test_an_embedding_trained_as_one_with_its_tied_head_is_merged(tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = make_checkpoint(tmp_path / "base", tied=True)
+    adapter = make(base, tmp_path / "adapter", modules_to_save=["embed_tokens"], ensure_weight_tying=True)
+    merge_adapter(base, adapter, tmp_path / "merged")
+    check_merge(base, adapter, tmp_path / "merged", PROMPTS)
+    peft: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter)
+    merged: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    with torch.inference_mode():
+        wanted, found = (m.eval()(input_ids=torch.tensor([PROMPTS[1]])).logits for m in (peft, merged))
+    assert float((wanted - found).norm()) < 0.02 * float(wanted.norm())
+
+
 def test_adapter_of_another_model_is_refused(base: Path, tmp_path: Path) -> None:
     other = make_checkpoint(tmp_path / "other", "qwen3", hidden=320, layers=3)
     adapter = make(other, tmp_path / "adapter")
@@ -210,6 +234,68 @@ def test_adapter_that_llama_cpp_cannot_apply_is_refused(base: Path, tmp_path: Pa
     adapter = make(base, tmp_path / "adapter", **settings)
     with pytest.raises(ModelError, match="llama.cpp"):
         convert_adapter(base, adapter, tmp_path / "a.gguf", name="a")
+
+
+def add_tokens(base: Path, folder: Path, texts: list[str], start: int) -> None:
+    """The base's tokenizer with more tokens, in the adapter's folder, as PEFT users save it."""
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
+        (folder / name).write_bytes((base / name).read_bytes())
+    document = json.loads((base / "tokenizer.json").read_text())
+    kind = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    document["added_tokens"] += [{"id": start + n, "content": text, **kind} for n, text in enumerate(texts)]
+    (folder / "tokenizer.json").write_text(json.dumps(document, ensure_ascii=False))
+
+
+@pytest.mark.parametrize("rows", [320, 328])
+def test_added_tokens_with_trained_embeddings_stay_right_through_merge_and_gguf(tmp_path: Path, rows: int) -> None:
+    """320 rows: the new token takes a spare one. 328: the embedding has grown."""
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from holdfast import models
+    from holdfast.export.gguf import convert_to_gguf
+    from holdfast.runtime import start_server
+
+    def resized() -> Any:
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        if rows != 320:
+            torch.manual_seed(1)
+            model.resize_token_embeddings(rows, mean_resizing=False)
+        return model
+
+    base, adapter = make_checkpoint(tmp_path / "base", "qwen2"), tmp_path / "adapter"
+    torch.manual_seed(0)
+    peft: Any = get_peft_model(
+        resized(), LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])
+    )
+    for parameter in peft.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.02 * torch.randn_like(parameter)
+    peft.save_pretrained(adapter)
+    spare = [f"<unused{n}>" for n in range(31)] if rows != 320 else []
+    add_tokens(base, adapter, [*spare, "<tool>"], 289)
+    number = 289 + len(spare)
+    merge_adapter(base, adapter, tmp_path / "merged")
+    check_merge(base, adapter, tmp_path / "merged", PROMPTS)
+
+    tokenizer = models.load_tokenizer(tmp_path / "merged")
+    ids = list(tokenizer("the <tool> in")["input_ids"])
+    assert number in ids
+    merged: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    wanted: Any = PeftModel.from_pretrained(resized(), adapter)
+    with torch.inference_mode():
+        logits = [m.eval()(input_ids=torch.tensor([ids])).logits[0] for m in (merged, wanted)]
+    assert logits[0].shape == logits[1].shape == (len(ids), rows)
+    assert float((logits[0] - logits[1]).norm()) < 0.02 * float(logits[1].norm())
+
+    convert_to_gguf(tmp_path / "merged", tmp_path / "m.gguf", name="m")
+    with start_server(tmp_path / "m.gguf", n_ctx=256, parallel=1, threads=1) as server:
+        assert server.tokenize("the <tool> in", parse_special=True) == ids
+        found = server.post("/completion", {"prompt": ids, "n_predict": 1, "n_probs": 5, "temperature": 0, "seed": 0})
+    top = found["completion_probabilities"][0]["top_logprobs"][0]
+    best = logits[0][-1].log_softmax(-1)
+    assert top["logprob"] == pytest.approx(float(best[top["id"]]), abs=0.02)
 
 
 MEASURED = """

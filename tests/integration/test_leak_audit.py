@@ -5,7 +5,7 @@ from pathlib import Path
 
 from holdfast.core.canaries import read_canaries
 from holdfast.core.records import read_examples
-from small_run import STEPS, holdfast, write_small
+from small_run import EVAL_STEPS, SAVE_STEPS, STEPS, holdfast, write_small
 
 AUDIT = """\
 audit: {enabled: true, repeats: [0, 32], canaries: 3, candidates: 63, protected_repeats: 0}
@@ -14,7 +14,11 @@ audit: {enabled: true, repeats: [0, 32], canaries: 3, candidates: 63, protected_
 
 def test_a_number_that_stands_in_the_rows_32_times_is_found_and_the_controls_are_clean(tmp_path: Path) -> None:
     run = write_small(tmp_path)
-    run.config.write_text(run.config.read_text().replace(f"max_steps: {STEPS}", "max_steps: 50") + AUDIT)
+    text = run.config.read_text().replace(f"max_steps: {STEPS}", "adapter: lora\n  max_steps: 50")
+    text = text.replace(f"eval_steps: {EVAL_STEPS}", "eval_steps: 1000").replace(
+        f"save_steps: {SAVE_STEPS}", "save_steps: 1000"
+    )
+    run.config.write_text(text.replace("evaluate: {", "evaluate: {general_probe: false, ") + AUDIT)
     done = holdfast("evaluate", "-c", run.config, "--run-dir", run.folder)
     assert done.code == 0, done.err
     canaries = read_canaries(run.folder / "02-prepare" / "canaries.json")

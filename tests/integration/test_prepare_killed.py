@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-ROWS = 4000
+ROWS = 2000
 # The product with smaller shards, so that a small file has many.
 DRIVER = """\
 import sys

@@ -122,6 +122,7 @@ def test_broken_parity_is_never_kept(broken: dict[str, Any]) -> None:
         (results(0.5, valid=0.6), "more epochs"),
         (results(0.5, valid=0.6, stopped=0.2), "end token"),
         (results(0.95), "items that were lost"),
+        (results(0.5, confusion={"b": {"b": 9, "a": 0}, "a": {"b": 0, "a": 9}}), "(50.0 % right). Next"),
         (results(0.95, confusion={}), "items that were lost"),
         (results(0.5, confusion={}), "sharper rubric"),
     ],

@@ -124,6 +124,12 @@ def test_what_a_run_does_not_have_is_left_out() -> None:
     assert "Slices" not in said(run_page(documents(tuned=bare)))
 
 
+def test_labels_keep_the_order_of_the_contract() -> None:
+    table = {"severe": {"severe": 3, "low": 1, "debug": 0}, "low": {"severe": 0, "low": 2, "debug": 0}}
+    words = said(run_page(documents(tuned={**documents().tuned, "confusion": table})))
+    assert "expected severe low debug right severe 3 1 0 75 % low 0 2 0 100 %" in words
+
+
 def test_lineage_names_keys_and_digests() -> None:
     digest = "sha256:" + "ab" * 32
     products = {f"adapter/file{n}": Product(digest=digest, size_bytes=1) for n in range(9)} | {

@@ -20,6 +20,7 @@ import errno
 import json
 import os
 import platform
+import re
 import sys
 import time
 import traceback
@@ -100,31 +101,60 @@ class Interrupted(KeyboardInterrupt):
     """SIGTERM or Ctrl-C; a KeyboardInterrupt so that no library swallows it."""
 
 
-# safetensors and torch report a full disk with exceptions and words of their own, not with OSError.
-DISK_FULL_WORDS = (
-    "No space left on device", "os error 28", "PytorchStreamWriter failed writing", "basic_ios::clear: iostream error",
-    "unexpected pos",
-)  # fmt: skip
+# safetensors and torch report a full disk with exceptions and words of their own, not with OSError: either the words of
+# the error number, or only that writing failed.
+DISK_FULL_WORDS = ("No space left on device", "os error 28")
+WRITE_FAILED = re.compile(
+    "PytorchStreamWriter failed writing|basic_ios::clear: iostream error|inline_container.*unexpected pos"
+)
+NEARLY_FULL = 16 * 2**20  # bytes; with less left, a failed write needs no other reason
 
 
 def disk_full_error(error: BaseException, folder: Path | None = None) -> StageError | None:
-    """The StageError for "no space left on device", or None when `error` is something else.
+    """The StageError for "no space left on device" or for a failed write, or None when `error` is something else.
 
+    An error that says no more than that writing failed is a full disk when one of its causes says so or the disk is
+    nearly full now; else the error names both possible reasons, for a removed half file may have made room again.
     folder: where the writing was, for errors that do not name their file; default: the current folder.
     """
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if not full and not any(words in str(error) for words in DISK_FULL_WORDS):
+    failed = WRITE_FAILED.search(str(error)) is not None
+    full = any(map(_says_full, _causes(error) if failed else (error,)))
+    if not full and not failed:
         return None
     name = getattr(error, "filename", None)
     where = Path(str(name)) if name else folder or Path.cwd()
     what = f" while writing {where.name}" if name else ""
     folder = next((p for p in (where, *where.parents) if p.exists()), Path("/"))
-    stat = os.statvfs(folder)
-    free = stat.f_bavail * stat.f_frsize
+    free = free_space(folder)
+    if full or free < NEARLY_FULL:
+        return StageError(
+            f"the disk is full: {free / 2**20:.1f} MiB left in {folder}{what}. Nothing half-written was kept.",
+            hint="free space or use another disk (--run-dir), then repeat the same command: it goes on where it "
+            "stopped",
+        )
     return StageError(
-        f"the disk is full: {free / 2**20:.1f} MiB left in {folder}{what}. Nothing half-written was kept.",
-        hint="free space or use another disk (--run-dir), then repeat the same command: it goes on where it stopped",
+        f"a file could not be written: {str(error).splitlines()[0]}; {free / 2**20:.1f} MiB are free in {folder} now. "
+        "Nothing half-written was kept.",
+        hint="if the disk or a quota was full for a moment, make room (df, quota -s); else look for a failing disk "
+        "(dmesg); then repeat the same command",
     )
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that this user may still write below a folder that exists."""
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize
+
+
+def _says_full(error: BaseException) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or any(words in str(error) for words in DISK_FULL_WORDS)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _denied_error(error: BaseException) -> HoldfastError | None:

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.errors import ContractError
+from holdfast.core.labels import NOT_TRAINED as NOT_TRAINED
 from holdfast.core.records import Example
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NOT_TRAINED = -100
 SHOWN = 50
 BINS = 32
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)

@@ -1,7 +1,8 @@
 """Is the tuned model better? Paired statistics over the same items, item by item.
 
 Both models answer the same items, so every test is on pairs: the exact McNemar test (a two-sided binomial test on the
-items where exactly one model is right; McNemar 1947) and a BCa bootstrap interval of the mean difference (Efron 1987).
+items where exactly one model is right; McNemar 1947) and a BCa bootstrap interval of the mean difference (Efron 1987),
+or Tango's score interval where every item has the same difference.
 """
 
 import functools
@@ -12,6 +13,7 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 from holdfast.core.errors import ContractError, IntegrityError
+from holdfast.evaluate.score_interval import score_interval
 
 Row = Mapping[str, Any]
 RESAMPLES = 10_000
@@ -28,7 +30,7 @@ class Difference:
     low: float
     high: float
     confidence: float
-    method: Literal["BCa bootstrap", "percentile bootstrap", "none"]
+    method: Literal["BCa bootstrap", "percentile bootstrap", "Tango score", "none"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def compare_samples(
     return Comparison(
         metric=metric, items=n, wins=wins, losses=losses, ties=n - wins - losses,
         p_value=mcnemar_p_value(won, lost), smallest_p_value=mcnemar_p_value(len(means), 0), alpha=alpha,
-        difference=bootstrap_difference(means, 1 - alpha), sensitivity=sensitivity(len(means), won, lost, alpha),
+        difference=estimate_difference(means, 1 - alpha), sensitivity=sensitivity(len(means), won, lost, alpha),
         both_valid=_both_valid(pairs, metric), independent=len(means),
     )  # fmt: skip
 
@@ -158,22 +160,22 @@ def mcnemar_p_value(wins: int, losses: int) -> float:
     return float(binomtest(wins, wins + losses, 0.5).pvalue) if wins + losses else 1.0
 
 
-def bootstrap_difference(differences: Sequence[float], confidence: float) -> Difference:
-    """Mean paired difference with its bootstrap interval.
-
-    BCa; the percentile interval where BCa does not exist (all differences equal); -1 … 1 for a single item.
-    """
+def estimate_difference(differences: Sequence[float], confidence: float) -> Difference:
+    """Mean paired difference with its interval: BCa bootstrap, the percentile interval where BCa does not exist,
+    Tango's score interval where all differences are equal; -1 … 1 for a single item."""
     import numpy as np
 
     estimate = sum(differences) / len(differences)
     if len(differences) < 2:
         return Difference(estimate, -1.0, 1.0, confidence, "none")
+    if len(set(differences)) == 1:
+        low, high = score_interval(estimate, len(differences), confidence)
+        return Difference(estimate, low, high, confidence, "Tango score")
     whole = all(isinstance(value, int) for value in differences)
     values = np.asarray(differences, dtype=np.int8 if whole else np.float64)
-    if len(set(differences)) > 1:
-        low, high = _bootstrap(values, confidence, "BCa")
-        if math.isfinite(low) and math.isfinite(high):
-            return Difference(estimate, low, high, confidence, "BCa bootstrap")
+    low, high = _bootstrap(values, confidence, "BCa")
+    if math.isfinite(low) and math.isfinite(high):
+        return Difference(estimate, low, high, confidence, "BCa bootstrap")
     low, high = _bootstrap(values, confidence, "percentile")
     return Difference(estimate, low, high, confidence, "percentile bootstrap")
 

@@ -62,8 +62,8 @@ def measure_other_items(
         "runtime": "gguf" if gguf else "transformers",
         "file": gguf.name if gguf else "adapter",
         "items": len(items),
-        "baseline": summarize(baseline),
-        "tuned": summarize(tuned),
+        "baseline": summarize(baseline, task.labels),
+        "tuned": summarize(tuned, task.labels),
         "comparison": comparison,
         "samples": [
             {"id": b["id"], "prompt": b["prompt_text"], "expected": b["expected"], "baseline": b["output"],

@@ -48,8 +48,8 @@ def rescore_run(config: RunConfig, folders: Mapping[str, Path], task: Task) -> d
     comparison = compare_samples(baseline, tuned, metric, alpha, known)
     found: dict[str, Any] = {
         "baseline/samples.jsonl": baseline, "evaluate/samples.jsonl": tuned,
-        "baseline/results.json": _results(folders["baseline"], baseline),
-        "evaluate/results.json": _results(folders["evaluate"], tuned),
+        "baseline/results.json": _results(folders["baseline"], baseline, task),
+        "evaluate/results.json": _results(folders["evaluate"], tuned, task),
         "evaluate/comparison.json": {**comparison.document(), "rows": list_items(baseline, tuned, metric)},
         "evaluate/slices.json": describe_slices(baseline, tuned, metric, alpha)[0],
     }  # fmt: skip
@@ -73,9 +73,9 @@ def _verify(folder: Path, task: Task, items: Mapping[str, Example]) -> dict[str,
     return {**found, "verify/ladder.json": {"rungs": ladder["rungs"], "deploy": ladder["deploy"]}}
 
 
-def _results(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _results(folder: Path, rows: Sequence[Mapping[str, Any]], task: Task) -> dict[str, Any]:
     before = json.loads((folder / "results.json").read_bytes())
-    return {**summarize(rows), "quantization": before["quantization"]}
+    return {**summarize(rows, task.labels), "quantization": before["quantization"]}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -122,11 +122,12 @@ def score_sample(task: Task, example: Example, output: str, stopped: bool, token
     return row if problems is None else {**row, "problems": problems}
 
 
-def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summary of samples.jsonl rows: the fields of results.json.
+def summarize(rows: Sequence[Mapping[str, Any]], labels: Sequence[str] = ()) -> dict[str, Any]:
+    """Summary of samples.jsonl rows: the fields of results.json. `labels` of the task give the confusion its order.
 
     `<score>`: share of items with 1; `intervals`: its 95 % Wilson interval [low, high]; `confusion`: expected label →
-    given label → items, where "invalid" stands for no label (empty for tasks without labels); `by_tag`: tag → value →
+    given label → items, where "invalid" stands for no label (empty for tasks without labels; every row has the same
+    columns); `by_tag`: tag → value →
     {n, valid_json, label_accuracy, interval of label_accuracy} for tags with fewer than 12 values; `mean_tokens` an
     answer. With a knowledge base also `problems`: check → items that break it. Raises ContractError for no rows.
     """
@@ -138,7 +139,7 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **{name: count / len(rows) for name, count in counts.items()},
         "n": len(rows),
         "intervals": {name: wilson_interval(count, len(rows)) for name, count in counts.items()},
-        "confusion": _confusion(rows),
+        "confusion": _confusion(rows, labels),
         "by_tag": _by_tag(rows),
         "mean_tokens": fmean(row["tokens"] for row in rows),
         **describe_references(rows),
@@ -204,12 +205,18 @@ def _normal(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: normalise(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 
-def _confusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+def _confusion(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, dict[str, int]]:
     table: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         if row["expected_label"] is not None:
             table[row["expected_label"]][INVALID if row["label"] is None else row["label"]] += 1
-    return {expected: dict(sorted(table[expected].items())) for expected in sorted(table)}
+    place = {label: number for number, label in enumerate(labels)}
+
+    def order(label: str) -> tuple[bool, int, str]:
+        return label == INVALID and label not in place, place.get(label, len(place)), label
+
+    given = sorted({*table, *(label for row in table.values() for label in row)}, key=order)
+    return {expected: {label: table[expected][label] for label in given} for expected in sorted(table, key=order)}
 
 
 def _by_tag(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -161,7 +161,7 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     ]
     for row, reference in zip(rows, references, strict=False):
         row["reference"] = reference._asdict()
-    results = {**summarize(rows), "quantization": quantization_of(config)}
+    results = {**summarize(rows, task.labels), "quantization": quantization_of(config)}
     context.out.write_jsonl("samples.jsonl", rows)
     context.out.write_json("results.json", results)
     context.out.write_json("timing.json", describe_time(answers, seconds))

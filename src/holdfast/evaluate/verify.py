@@ -210,7 +210,7 @@ def _score(name: str, replies: "Sequence[Reply]", work: Work) -> tuple[list[dict
         for example, reply in zip(work.test, replies, strict=True)
     ]
     work.context.out.write_jsonl(name, samples)
-    return samples, summarize(samples)
+    return samples, summarize(samples, task.labels)
 
 
 def peak_memory(pid: int) -> int | None:

@@ -38,13 +38,15 @@ class Module(NamedTuple):
 
 
 class Adapter(NamedTuple):
-    """`modules`: base weight → its adapter. `replaced`: base weight → the trained tensor that takes its place."""
+    """`modules`: base weight → its adapter. `replaced`: base weight → the trained tensor that takes its place.
+    `keeps_tied`: embedding and head were trained as one tensor (PEFT's ensure_weight_tying)."""
 
     folder: Path
     modules: dict[str, Module]
     replaced: "dict[str, LocalTensor]"
     alpha: float
     rank_stabilized: bool
+    keeps_tied: bool
 
     @property
     def targets(self) -> set[str]:
@@ -71,18 +73,26 @@ def read_adapter(folder: Path) -> Adapter:
     replaced: dict[str, LocalTensor] = {}
     for name, tensor in read_tensors(folder).items():
         found = _PART.search(name)
-        if name.endswith(".base_layer.weight"):  # PEFT's copy of an adapted embedding, as it was before training
+        if is_old_copy(name):
             continue
         if found is None:
             if ".lora_" in name or "trainable_tokens" in name:
                 raise ModelError(f"{folder}: tensor {name} cannot be merged: this kind of adapter is not known")
-            replaced[name.removeprefix(PREFIX)] = tensor
+            replaced[name.removeprefix(PREFIX).replace(".modules_to_save.", ".")] = tensor
             continue
         weight = name[: found.start()].removeprefix(PREFIX) + ".weight"
         part = found[2] or "magnitude"
         parts.setdefault(weight, {})[("embedding " if found[1] else "") + part] = tensor
     modules = {weight: _module(folder, config, weight, part) for weight, part in parts.items()}
-    return Adapter(folder, modules, replaced, float(config["lora_alpha"]), bool(config.get("use_rslora")))
+    tied = bool(config.get("ensure_weight_tying"))
+    if tied and "model.embed_tokens.weight" in replaced:
+        replaced.pop("lm_head.weight", None)  # the same tensor once more
+    return Adapter(folder, modules, replaced, float(config["lora_alpha"]), bool(config.get("use_rslora")), tied)
+
+
+def is_old_copy(name: str) -> bool:
+    """Whether a tensor of an adapter's file is PEFT's copy of an embedding as it was before training."""
+    return name.endswith((".base_layer.weight", ".original_module.weight"))
 
 
 def merged_weight(adapter: Adapter, name: str, weight: "torch.Tensor") -> "torch.Tensor":

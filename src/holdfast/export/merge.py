@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.errors import ModelError, StageError
+from holdfast.export.added_tokens import brings_tokens
 from holdfast.export.checkpoint import read_checkpoint, read_tensors
 from holdfast.export.lora import Adapter, as_torch, read_adapter
 from holdfast.export.streamed import Streamed
@@ -82,13 +83,18 @@ def merge_adapter(base: Path, adapter: Path, target: Path, *, kind: BaseKind = "
 
 
 def check_tied(adapter: Adapter, *, tied: bool) -> None:
-    """Raise ModelError for an adapter that changes one of two tied tensors: it would change the other, or be lost."""
+    """Raise ModelError for an adapter that changes one of two tied tensors: it would change the other, or be lost.
+
+    An embedding that was trained whole changes the head, too, only when the two were kept one (ensure_weight_tying).
+    """
     both = {"lm_head.weight", "model.embed_tokens.weight"}
     changed = sorted(both & adapter.targets)
-    if tied and (changed == ["lm_head.weight"] or set(changed) & set(adapter.modules)):
+    whole = not set(changed) & set(adapter.modules) and changed != ["lm_head.weight"] and adapter.keeps_tied
+    if tied and changed and not whole:
         raise ModelError(
             f"{adapter.folder} adapts {changed[0]}, but embedding and head of this base model are one tensor (tied)",
-            hint="leave lm_head and embed_tokens out of lora_target_modules, or use a base model that is not tied",
+            hint="leave lm_head and embed_tokens out of lora_target_modules, train them as one (modules_to_save with "
+            "ensure_weight_tying), or use a base model that is not tied",
         )
 
 
@@ -126,7 +132,7 @@ def write_shards(base: Path, source: Source, target: Path, dtype: str, *, skip: 
 
 
 def _copy_the_rest(base: Path, adapter: Adapter, target: Path, dtype: str) -> None:
-    """config.json and the tokenizer's files: the base's own, or the adapter's when it brings embeddings for new tokens.
+    """config.json and the tokenizer's files: the base's own, or the adapter's when it brings new tokens.
 
     Raises ModelError when there are new embeddings and no tokenizer beside the adapter.
     """
@@ -134,7 +140,7 @@ def _copy_the_rest(base: Path, adapter: Adapter, target: Path, dtype: str) -> No
     config.pop("torch_dtype", None)
     config["dtype"] = dtype
     rows = adapter.replaced["model.embed_tokens.weight"].shape[0] if adapter.grows(config["vocab_size"]) else 0
-    tokenizer = adapter.folder if rows else base
+    tokenizer = adapter.folder if rows or brings_tokens(base, adapter.folder) else base
     if not (tokenizer / "tokenizer.json").is_file():
         raise ModelError(
             f"{adapter.folder} has {rows} embeddings, the base model {config['vocab_size']}, and no tokenizer.json "
@@ -168,16 +174,10 @@ def measure_change(base: Path, adapter: Path, merged: Path, *, kind: BaseKind = 
     dtype = getattr(torch, storage_type(base))
     changed, largest, moved, size = set(), 0.0, 0.0, 0.0
     for name in sorted(names):
-        old, new = before.read(name).to(dtype), as_torch(after[name])
-        if torch.equal(old, new):
-            continue
-        changed.add(name)
-        if old.shape != new.shape:
-            continue
-        difference = (new.float() - old.float()).abs()
-        largest = max(largest, float(difference.max()))
-        moved += float(difference.square().sum(dtype=torch.float64))
-        size += float(old.float().square().sum(dtype=torch.float64))
+        found = _measure_tensor(before.read(name).to(dtype), as_torch(after[name]))
+        if found is not None:
+            changed.add(name)
+            largest, moved, size = max(largest, found[0]), moved + found[1], size + found[2]
     if not changed:
         raise StageError(
             f"merging changed none of the {len(names)} weights: the adapter in {adapter} is empty or too small "
@@ -189,6 +189,20 @@ def measure_change(base: Path, adapter: Path, merged: Path, *, kind: BaseKind = 
         raise StageError(f"merging changed {len(foreign)} weights that have no adapter, for example {foreign[0]}")
     relative = (moved / size) ** 0.5 if size else 0.0
     return Change(len(changed), len(targets), len(targets - changed), largest, relative)
+
+
+def _measure_tensor(old: "torch.Tensor", new: "torch.Tensor") -> tuple[float, float, float] | None:
+    """Largest change, sum of the squared changes, and of the squared old values; None when nothing changed, zeros for
+    another shape. A function of its own: no tensor stays in memory while the next one is read."""
+    import torch
+
+    if torch.equal(old, new):
+        return None
+    if old.shape != new.shape:
+        return 0.0, 0.0, 0.0
+    difference = (new.float() - old.float()).abs()
+    moved, size = (float(part.square().sum(dtype=torch.float64)) for part in (difference, old.float()))
+    return float(difference.max()), moved, size
 
 
 def check_merge(
@@ -214,14 +228,11 @@ def check_merge(
         adapter_divergence.add_all(tuned.logits(prompts, plain=True))
     found = _Difference(wanted)
     found.add_all(Streamed(merged, stored_weights(merged), device=device).logits(prompts))
+    scale = max(float(a.abs().max()) for a in wanted)
     check = LogitCheck(
-        positions=sum(len(p) for p in prompts),
-        largest_difference=found.largest,
-        scale=max(float(a.abs().max()) for a in wanted),
-        divergence=found.divergence,
-        adapter_divergence=adapter_divergence.divergence if not grown else math.inf,
-        dtype="float32",
-    )
+        sum(map(len, prompts)), found.largest, scale, found.divergence,
+        math.inf if grown else adapter_divergence.divergence, "float32",
+    )  # fmt: skip
     _judge(check, merged)
     return check
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import ModelError
+from holdfast.export.lora import is_old_copy
 from holdfast.export.weights import Source
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     wrapped = get_peft_model(model, settings).eval()
     known = {_saved_name(name): name for name in wrapped.state_dict() if ".default" in name}
     saved = load_peft_weights(str(folder), device="cpu")
-    values = {name: value for name, value in saved.items() if not name.endswith(".base_layer.weight")}
+    values = {name.replace(".modules_to_save.", "."): value for name, value in saved.items() if not is_old_copy(name)}
     foreign = sorted(set(values) - set(known))
     if foreign:
         raise ModelError(f"the adapter in {folder} has tensors without a place, for example {foreign[0]}")

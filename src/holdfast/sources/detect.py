@@ -11,6 +11,7 @@ from holdfast.sources.files import ROW_SUFFIXES, inner_suffix
 from holdfast.sources.formats import ANSWERS, QUESTIONS
 
 HEAD = 1 << 16
+ZIP = b"PK\x03\x04"
 KNOWN = (
     '{"messages": […]}, {"conversations": […]}, {"instruction", "input", "output" (or "expected")}, '
     '{"prompt", "completion"}, {"prompt", "chosen", "rejected"}, {"service", "signal", "value", "baseline"}; '
@@ -29,8 +30,14 @@ def find_wrapping(head: bytes, path: Path) -> Wrapping:
     """Look at the first bytes (decompressed), then at the suffix. Raises ContractError when neither tells."""
     if head.startswith(b"PAR1"):
         return Wrapping("Parquet", lambda file, name: tablerows.read_parquet(file, path, name))
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ContractError(f"{path} is UTF-16", hint=f"save it as UTF-8: iconv -f UTF-16 -t UTF-8 {path}")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head[:1] == b"\0" or head[1:2] == b"\0":
+        kind = "UTF-16" if head[0] > 127 else "UTF-16BE" if head[:1] == b"\0" else "UTF-16LE"
+        raise ContractError(f"{path} is {kind}", hint=f"save it as UTF-8: iconv -f {kind} -t UTF-8 {path}")
+    if head.startswith(ZIP):
+        raise ContractError(
+            f"{path} is a ZIP archive, as spreadsheets are too, whatever its name says",
+            hint="unzip it, or save the table as CSV; .gz and .zst are read as they are",
+        )
     suffix = inner_suffix(path)
     if suffix == ".parquet":
         raise ContractError(f"{path} is not a Parquet file: it begins with {head[:8]!r}", hint="correct its name")

@@ -26,7 +26,7 @@ GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 class Files(NamedTuple):
     """What a path stands for. `base` is the folder that was searched, None when the path is one file.
 
-    left_out: files of a folder that no reader knows.
+    left_out: files of a folder that no reader knows, and linked folders, which are not entered.
     """
 
     files: list[Path]
@@ -46,6 +46,8 @@ def find_files(path: str) -> Files:
         if not place.is_file():
             raise UsageError(f"{path} is neither a file nor a folder", hint="give a regular file")
         return Files([place], None, [])
+    if place.is_symlink():
+        raise UsageError(f"{path} is a link to {place.readlink()}, which is not there", hint="correct the link")
     if not glob.has_magic(path):
         raise UsageError(f"there is no file or folder {path}", hint="correct the path")
     try:
@@ -80,13 +82,18 @@ def _walk(folder: Path) -> Files:
     left_out: list[Path] = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        left_out += (Path(place) / name for name in folders if (Path(place) / name).is_symlink())
         for name in names:
             file = Path(place) / name
             if not name.startswith(".") and file.is_file():
                 (files if kind_of(file) else left_out).append(file)
     if not files:
         known = ", ".join(sorted(KINDS))
-        raise UsageError(f"the folder {folder} holds no file that a reader knows ({known})", hint="correct the path")
+        linked = [path for path in left_out if path.is_dir()]
+        more = f"; linked folders are not entered, here {linked[0]}" if linked else ""
+        raise UsageError(
+            f"the folder {folder} holds no file that a reader knows ({known}){more}", hint="correct the path"
+        )
     return Files(sorted(files, key=lambda p: p.parts), folder, sorted(left_out, key=lambda p: p.parts))
 
 

@@ -161,6 +161,7 @@ def _read_rows(path: Path, name: str, source: Source, report: SourceReport, larg
             report.position = lambda: done + (raw.tell() if not raw.closed else size)
             size = path.stat().st_size
             wrapping = detect.find_wrapping(open_data(first, path).read(detect.HEAD), path)
+            csv = wrapping.name == "CSV"
             report.position = lambda: done + (size if raw.closed else raw.tell())
             blocks = large(path, source, account) if large is not None and wrapping.name == "JSONL" else None
             if blocks is not None:
@@ -176,9 +177,10 @@ def _read_rows(path: Path, name: str, source: Source, report: SourceReport, larg
         ) from None
     report.position = lambda: done + size
     if not account.rows and not account.defective:
-        raise ContractError(
-            f"{path} holds no rows", hint="one JSON object a line is expected, or a table with a header"
+        what = (
+            "is empty: it holds no rows" if not size else "has a header and holds no rows" if csv else "holds no rows"
         )
+        raise ContractError(f"{path} {what}", hint="one JSON object a line is expected, or a table with a header")
 
 
 def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> Result:

@@ -154,4 +154,6 @@ def _announce(context: StageContext, source: Source, base: str, report: SourceRe
             context.console.warn(f"{file.name}: `{key}` holds no plain value in {count} rows and is not kept")
     if report.left_out:
         first = Path(report.left_out[0]).name
-        context.console.warn(f"{base}: {len(report.left_out)} files that no reader knows are left out, first {first}")
+        context.console.warn(
+            f"{base}: {len(report.left_out)} files and linked folders that no reader knows are left out, first {first}"
+        )

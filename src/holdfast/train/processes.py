@@ -82,9 +82,9 @@ def train_together(
 ) -> None:
     """Start the processes and return when all of them have ended well; worker 0 has then written the products.
 
-    Out of memory in any of them: all begin again at the newest whole checkpoint with half the rows at once and twice
-    the accumulation. Raises Interrupted after a signal (a checkpoint was saved then), the error that a process met,
-    StageError with its last lines when it died.
+    Out of memory in any of them: all begin again at the newest whole checkpoint with fewer rows at once and as much
+    more accumulation (`fewer_rows`). Raises Interrupted after a signal (a checkpoint was saved then), the error that a
+    process met, StageError with its last lines when it died.
     """
     folder = run / FOLDER
     with stop_on_signal() as request:
@@ -96,7 +96,7 @@ def train_together(
                 break
             if (failed.told or {}).get("kind") != "OutOfMemoryError":
                 _raise(failed, process_count(train), folder)
-            share = _halved(share, failed, journal, say)
+            share = _smaller(share, failed, journal, say)
         stopped = (folder / STOP).exists() or request.requested
         if not (folder / "finished").exists():
             raise Interrupted if stopped else StageError("training ended without a result", hint="run it again")
@@ -111,15 +111,21 @@ def _prepare(folder: Path, share: Share, checkpoint: Path | None) -> None:
     atomic_write(folder / JOB, json.dumps(job).encode())
 
 
-def _halved(share: Share, failed: Ended, journal: Callable[..., None], say: Callable[[str], None]) -> Share:
-    told = failed.told or {}
-    if share.micro_batch_size % 2:
+def fewer_rows(share: Share) -> Share | None:
+    """The same batch with fewer rows at once: divided by the smallest prime factor, which the accumulation is
+    multiplied by (8 → 4, 9 → 3, 5 → 1). None for one row."""
+    rows = share.micro_batch_size
+    factor = next((divisor for divisor in range(2, rows + 1) if rows % divisor == 0), None)
+    return None if factor is None else Share(rows // factor, share.gradient_accumulation_steps * factor)
+
+
+def _smaller(share: Share, failed: Ended, journal: Callable[..., None], say: Callable[[str], None]) -> Share:
+    told, smaller = failed.told or {}, fewer_rows(share)
+    if smaller is None:
         raise DoesNotFitError(
-            f"training process {failed.rank} ran out of memory with {share.micro_batch_size} row(s) at a time, no "
-            f"number to halve: {told.get('message')}",
+            f"training process {failed.rank} ran out of memory with one row at a time: {told.get('message')}",
             hint="free the cards from other processes (see nvidia-smi), or ask holdfast plan -c FILE for what fits",
         )
-    smaller = Share(share.micro_batch_size // 2, share.gradient_accumulation_steps * 2)
     journal("out_of_memory", process=failed.rank, why=told.get("message"), **smaller._asdict())
     say(
         f"  out of memory in process {failed.rank}: going on from the newest checkpoint with micro_batch_size "

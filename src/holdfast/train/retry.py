@@ -1,4 +1,4 @@
-"""Out of memory while training: the same step again with half the rows at once and twice the accumulation.
+"""Out of memory while training: the same step again with fewer rows at once and as much more accumulation.
 
 What was learned so far is saved first; the effective batch, the order of the rows and the schedule stay as they are.
 """
@@ -12,6 +12,7 @@ import torch
 
 from holdfast.core.errors import DoesNotFitError
 from holdfast.train.checkpoints import is_whole, mark_complete
+from holdfast.train.processes import Share, fewer_rows
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -42,34 +43,28 @@ def train_with_retry(
             return changes
         # Outside the handler: the exception's frames hold the tensors of the step that failed.
         forget()
-        change = halve(trainer, what)
+        change = shrink(trainer, what)
         changes.append(change)
         report(change)
         checkpoint = _save(trainer, folder)
         _start_afresh(trainer)
 
 
-def halve(trainer: Any, what: str) -> dict[str, Any]:
-    """Half the micro-batch, twice the accumulation. Raises DoesNotFitError when there is nothing to halve."""
-    arguments = trainer.args
-    rows, step = arguments.per_device_train_batch_size, trainer.state.global_step
+def shrink(trainer: Any, what: str) -> dict[str, Any]:
+    """Fewer rows at once, the same batch (`processes.fewer_rows`). Raises DoesNotFitError for one row."""
+    arguments, step = trainer.args, trainer.state.global_step
+    smaller = fewer_rows(Share(arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps))
     memory = _memory()
-    if rows % 2:
+    if smaller is None:
         raise DoesNotFitError(
-            f"training ran out of memory in step {step + 1} with {rows} row(s) at a time, no number to halve: {what}"
+            f"training ran out of memory in step {step + 1} with one row at a time: {what}"
             + (f" ({memory})" if memory else ""),
             hint="free the card from other processes (see nvidia-smi), or ask holdfast plan -c FILE for what fits",
         )
-    arguments.per_device_train_batch_size = rows // 2
-    arguments.gradient_accumulation_steps *= 2
+    arguments.per_device_train_batch_size = smaller.micro_batch_size
+    arguments.gradient_accumulation_steps = smaller.gradient_accumulation_steps
     trainer._train_batch_size = arguments.train_batch_size
-    return {
-        "step": step + 1,
-        "micro_batch_size": rows // 2,
-        "gradient_accumulation_steps": arguments.gradient_accumulation_steps,
-        "why": what,
-        "memory": memory,
-    }
+    return {"step": step + 1, **smaller._asdict(), "why": what, "memory": memory}
 
 
 def _memory() -> str:

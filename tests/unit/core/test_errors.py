@@ -122,7 +122,6 @@ def test_a_bug_with_a_name_that_is_no_utf8_still_exits_3(here: Path) -> None:
     [
         OSError(errno.ENOSPC, "No space left on device", "/nowhere/at/all/weights.bin"),
         OSError(errno.EDQUOT, "Disk quota exceeded", "/nowhere/weights.bin"),
-        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
         RuntimeError("Error while serializing: IoError(Os { code: 28, message: (os error 28) })"),
     ],
 )
@@ -134,6 +133,34 @@ def test_a_full_disk_exits_1_with_the_space_left(
     assert "the disk is full" in err and "MiB left" in err and "repeat the same command" in err
     assert json.loads(out)["error"]["kind"] == "StageError"
     assert not list((here / "cwd").iterdir())
+
+
+TORCH_WRITES = (
+    "PytorchStreamWriter failed writing file data/0: file write failed",
+    "[enforce fail at inline_container.cc:664] . unexpected pos 3456 vs 3350",
+)
+
+
+@pytest.mark.parametrize("words", TORCH_WRITES)
+def test_a_failed_write_is_a_full_disk_only_when_it_is_one(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = RuntimeError(words)
+    monkeypatch.setattr(errors, "free_space", lambda folder: 2**30)
+    failed = disk_full_error(error, tmp_path)
+    assert failed is not None and "the disk is full" not in failed.message
+    assert words in failed.message and "1024.0 MiB are free" in failed.message
+    error.__context__ = OSError(errno.ENOSPC, "No space left on device")
+    full = disk_full_error(error, tmp_path)
+    assert full is not None and "the disk is full" in full.message
+    monkeypatch.setattr(errors, "free_space", lambda folder: 2**20)
+    full = disk_full_error(RuntimeError(words), tmp_path)
+    assert full is not None and "the disk is full: 1.0 MiB left" in full.message
+
+
+def test_words_of_another_error_are_no_full_disk() -> None:
+    assert disk_full_error(ValueError("template has an unexpected position")) is None
+    assert disk_full_error(ValueError("unexpected pos 3 in the grammar")) is None
 
 
 def test_other_errors_of_the_system_are_not_a_full_disk() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core.errors import ContractError, IntegrityError
-from holdfast.evaluate.compare import bootstrap_difference, compare_samples, list_items, mcnemar_p_value, sensitivity
+from holdfast.evaluate.compare import compare_samples, estimate_difference, list_items, mcnemar_p_value, sensitivity
 
 
 def rows(values: list[int], prefix: str = "i") -> list[dict[str, Any]]:
@@ -75,26 +75,46 @@ def test_mcnemar_is_the_two_sided_binomial_tail(wins: int, losses: int) -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from([-1, 0, 1]), min_size=2, max_size=80))
 def test_interval_is_ordered_repeatable_and_never_nan(differences: list[int]) -> None:
-    first = bootstrap_difference(differences, 0.95)
+    first = estimate_difference(differences, 0.95)
     assert -1 <= first.low <= first.high <= 1
-    assert first == bootstrap_difference(differences, 0.95)
-    assert (first.method == "percentile bootstrap") == (len(set(differences)) == 1)
+    assert first == estimate_difference(differences, 0.95)
+    assert (first.method == "Tango score") == (len(set(differences)) == 1)
+    assert first.low < first.high
 
 
-def test_equal_differences_fall_back_to_percentile_and_say_so() -> None:
-    assert bootstrap_difference([0] * 30, 0.95).method == "percentile bootstrap"
-    assert bootstrap_difference([1] * 30, 0.95).low == 1.0
+Z2 = 1.959964**2
+
+
+@pytest.mark.parametrize("n", [2, 3, 20, 120, 3000])
+def test_equal_differences_have_the_score_interval_and_say_so(n: int) -> None:
+    none, won, lost = (estimate_difference([value] * n, 0.95) for value in (0, 1, -1))
+    assert {none.method, won.method, lost.method} == {"Tango score"}
+    assert (none.low, none.high) == pytest.approx((-Z2 / (n + Z2), Z2 / (n + Z2)), abs=1e-6)
+    assert (won.low, won.high) == pytest.approx(((n - Z2) / (n + Z2), 1.0), abs=1e-6)
+    assert (lost.low, lost.high) == pytest.approx((-won.high, -won.low), abs=1e-6)
+
+
+def test_three_wins_of_three_do_not_exclude_a_loss() -> None:
+    comparison = compare_samples(rows([0] * 3), rows([1] * 3), "label_accuracy", 0.05)
+    assert comparison.difference.low < 0 < comparison.difference.estimate == comparison.difference.high == 1.0
+
+
+def test_the_score_interval_holds_every_difference_that_few_items_may_hide() -> None:
+    for n in (10, 40, 74, 200):
+        high = estimate_difference([0] * n, 0.95).high
+        assert (1 - high) ** n < 0.05, "a gain beyond the limit would hardly ever show no win at all"
+        assert (1 - high / 2) ** n > 0.05, "the limit is not twice as far as it must be"
 
 
 def test_single_item_has_no_interval() -> None:
-    only = bootstrap_difference([1], 0.95)
+    only = estimate_difference([1], 0.95)
     assert (only.low, only.high, only.method) == (-1.0, 1.0, "none")
 
 
 def test_bca_interval_agrees_with_the_normal_interval_when_n_is_large() -> None:
     differences = [1] * 300 + [-1] * 100 + [0] * 600
     half = 1.96 * math.sqrt((0.4 - 0.04) / 1000)
-    got = bootstrap_difference(differences, 0.95)
+    got = estimate_difference(differences, 0.95)
     assert (got.low, got.high) == pytest.approx((0.2 - half, 0.2 + half), abs=0.005)
     assert got.method == "BCa bootstrap"
 

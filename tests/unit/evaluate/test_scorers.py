@@ -67,6 +67,17 @@ def test_bare_label_task_counts_an_unknown_label_as_invalid_in_the_confusion_tab
     assert summarize(rows)["confusion"] == {"high": {"high": 1, "invalid": 1, "low": 1}}
 
 
+def test_the_confusion_table_has_the_order_of_the_contract_and_the_same_columns_in_every_row() -> None:
+    task = Task(task="t", labels=("severe", "low", "debug"))
+    asked = [("low", "severe"), ("low", "low"), ("debug", "?"), ("debug", "low")]
+    rows = [score_sample(task, example(label, f"q{label}{said}"), said, True, 1) for label, said in asked]
+    table = summarize(rows, task.labels)["confusion"]
+    assert [(expected, list(row.items())) for expected, row in table.items()] == [
+        ("low", [("severe", 1), ("low", 1), ("debug", 0), ("invalid", 0)]),
+        ("debug", [("severe", 0), ("low", 1), ("debug", 0), ("invalid", 1)]),
+    ]
+
+
 def test_json_task_without_labels_compares_field_by_field() -> None:
     task = Task(task="t", required_fields=("summary",))
     assert scores('{"summary": "Disk  Full"}', task, '{"summary":"disk full"}') == (1, 1)

@@ -74,8 +74,9 @@ def exact_interval(items: int, wins: int, losses: int) -> tuple[float, float]:
     """BCa interval of the mean (Efron 1987) from the whole bootstrap distribution: each resample is a multinomial draw,
     so its mean has a distribution that can be written down."""
     ties, estimate = items - wins - losses, (wins - losses) / items
-    if max(wins, losses, ties) == items:
-        return estimate, estimate
+    if max(wins, losses, ties) == items:  # Tango's score interval: the bootstrap would have no width
+        room = NormalDist().inv_cdf(1 - ALPHA / 2) ** 2 / (items + NormalDist().inv_cdf(1 - ALPHA / 2) ** 2)
+        return (-room, room) if ties == items else (1 - 2 * room, 1.0) if wins else (-1.0, 2 * room - 1)
     one = np.zeros(2 * items + 1)
     one[[-1, 0, 1]] = np.array([losses, ties, wins]) / items
     chances = np.fft.irfft(np.fft.rfft(one) ** items, 2 * items + 1)
@@ -135,6 +136,27 @@ def test_the_exact_interval_is_the_one_that_a_run_gets(world: World) -> None:
         # 10,000 resamples may miss the end of the interval by one item.
         assert abs(real.difference.low - exact.difference.low) <= 1.01 / world.items, (wins, losses)
         assert abs(real.difference.high - exact.difference.high) <= 1.01 / world.items, (wins, losses)
+
+
+@pytest.mark.parametrize(
+    ("items", "gain", "verdict"),
+    [(20, 0.05, "undecidable"), (40, 0.05, "undecidable"), (120, 0.05, "discard"), (120, 0.0, "undecidable")],
+)
+def test_equal_answers_are_thrown_away_only_when_the_items_could_have_shown_the_gain(
+    items: int, gain: float, verdict: str
+) -> None:
+    document = real_comparison(items, 0, 0).document()
+    same, gates = results(0.5), DecideConfig(minimum_gain=gain)
+    assert decide(same, same, same | {"rung": "Q4_K_M"}, document, gates, parity=PARITY).verdict == verdict
+    # The same in counts: had the tuned model gained that much, would there be a win at all?
+    assert ((1 - gain) ** items < ALPHA / 2) == (verdict == "discard")
+
+
+@pytest.mark.parametrize("items", [6, 20, 300])
+def test_where_every_item_has_the_same_outcome_the_exact_interval_is_the_real_one(items: int) -> None:
+    for wins, losses in ((0, 0), (items, 0), (0, items)):
+        real, exact = (of(items, wins, losses).difference for of in (real_comparison, comparison_of))
+        assert (real.low, real.high) == pytest.approx((exact.low, exact.high), abs=1e-6)
 
 
 @pytest.mark.parametrize(

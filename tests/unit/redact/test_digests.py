@@ -101,7 +101,8 @@ def test_from_the_source_to_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(evaluate, "compare_samples", lambda *_: SimpleNamespace(document=dict))
     monkeypatch.setattr(evaluate, "describe", str)
     monkeypatch.setattr(evaluate, "describe_slices", lambda *_: ({}, ""))
-    inputs = {"collect": collect.path, "baseline": base.path, "train": tmp_path}
+    inputs = {"collect": collect.path, "baseline": base.path, "train": tmp_path, "prepare": tmp_path}
+    (tmp_path / "repeats.json").write_text("{}")
     evaluate.run_tuned(StageContext(config, out, inputs, Console(quiet=True), run_dir))
     document = json.loads((out.path / "redacted.json").read_text())
     assert (document["answers"], document["ids"], document["baseline_answers"]) == (2, ["r1", "r2"], 0)

@@ -18,7 +18,7 @@ import pytest
 from holdfast.core.config import TrainConfig
 from holdfast.core.errors import DoesNotFitError, Interrupted, StageError
 from holdfast.train import processes
-from holdfast.train.processes import FOLDER, Ended, Share, first_failure, launch_lines, train_together
+from holdfast.train.processes import FOLDER, Ended, Share, fewer_rows, first_failure, launch_lines, train_together
 
 TWO, FOUR = TrainConfig(nproc=2), Share(4, 1)
 WRITE_PID = "import os,pathlib,sys; folder=pathlib.Path(sys.argv[1]); rank=int(os.environ['RANK']);"
@@ -101,7 +101,7 @@ def test_out_of_memory_begins_again_with_half_the_rows_and_is_journaled(
 
 
 def test_out_of_memory_with_one_row_does_not_fit(start: Callable[..., Any]) -> None:
-    with pytest.raises(DoesNotFitError, match="1 row.* at a time"):
+    with pytest.raises(DoesNotFitError, match="one row at a time"):
         start(TELL.replace("KIND", "'OutOfMemoryError'").replace("EXPECTED", "False"), Share(1, 4))
 
 
@@ -154,3 +154,10 @@ def test_nothing_heavy_is_imported_to_start_them() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3] / "src")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert json.loads(done.stdout.replace("'", '"')) == []
+
+
+@pytest.mark.parametrize(("rows", "smaller"), [(1, None), (2, 1), (3, 1), (5, 1), (8, 4), (9, 3), (15, 5)])
+def test_any_number_of_rows_goes_down_to_one_and_the_batch_stays(rows: int, smaller: int | None) -> None:
+    found = fewer_rows(Share(rows, 7))
+    assert (found and found.micro_batch_size) == smaller
+    assert found is None or found.micro_batch_size * found.gradient_accumulation_steps == rows * 7
