@@ -11,7 +11,7 @@ from typing import Any
 
 from holdfast import models
 from holdfast.core.config import TrainConfig
-from holdfast.core.console import Console
+from holdfast.core.console import Bar, Console
 from holdfast.core.errors import Interrupted
 from holdfast.models import Tokenizer, TrainingTokens
 
@@ -125,17 +125,9 @@ def fine_tune(
     main = together is None or together.main
     with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) if main else nullcontext() as writer:
         trainer = build_trainer(job, base, tokenizer, train_rows, valid_rows, folder, writer)
-        order = None if together is None else same_order(trainer, job.seed)
-        stop = request if together is None else StopRequest()
         with console.progress("training", _total_steps(trainer)) as bar:
             guard = LossGuard(trainer, train_rows, folder)
-            meter = Meter(job.train.nproc)
-            trainer.add_callback(meter)
-            trainer.add_callback(StopOrKeep(job.train))
-            if together is not None and order is not None:
-                trainer.add_callback(Agreement(together, request, stop, guard, order))
-            if main:
-                trainer.add_callback(Watch(bar, stop, guard, meter, job.train))
+            stop = _watch(trainer, job, bar, guard, request, together)
 
             def forget() -> None:
                 guard.forget()
@@ -165,6 +157,22 @@ def fine_tune(
     summary = summarize(trainer, train_rows, time.monotonic() - started, resumed=job.checkpoint is not None)
     summary |= {"kept_step": kept, "out_of_memory": changes}
     return Result(trainer.model, trainer.state.log_history, summary)
+
+
+def _watch(
+    trainer: Any, job: Job, bar: Bar, guard: LossGuard, request: StopRequest, together: Together | None
+) -> StopRequest:
+    """Add the callbacks; returns the request to stop that counts: with others, the one that all have agreed on."""
+    meter = Meter(job.train.nproc)
+    trainer.add_callback(meter)
+    trainer.add_callback(StopOrKeep(job.train))
+    stop = request
+    if together is not None:
+        stop = StopRequest()
+        trainer.add_callback(Agreement(together, request, stop, guard, same_order(trainer, job.seed)))
+    if together is None or together.main:
+        trainer.add_callback(Watch(bar, stop, guard, meter, job.train))
+    return stop
 
 
 def build_trainer(
