@@ -10,11 +10,22 @@ from typing import Any
 
 import torch
 
+from holdfast.core.console import Console
 from holdfast.core.errors import DoesNotFitError
 from holdfast.train.checkpoints import is_whole, mark_complete
 from holdfast.train.processes import Share, fewer_rows
 
 Report = Callable[[dict[str, Any]], None]
+
+
+def tell(console: Console, journal: Callable[..., None] | None, change: dict[str, Any]) -> None:
+    """Say on the console, and in the journal, how training goes on."""
+    console.say(
+        f"  out of memory in step {change['step']}: going on with micro_batch_size {change['micro_batch_size']}, "
+        f"gradient_accumulation_steps {change['gradient_accumulation_steps']}"
+    )
+    if journal is not None:
+        journal("out_of_memory", **change)
 
 
 def train_with_retry(

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from holdfast.train.noise import add_noise  # noqa: E402
 from holdfast.train.optimizer import NoWaiting  # noqa: E402
 from holdfast.train.processes import process_count  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
-from holdfast.train.retry import train_with_retry  # noqa: E402
+from holdfast.train.retry import tell, train_with_retry  # noqa: E402
 from holdfast.train.stop import StopRequest, stop_on_signal  # noqa: E402
 from holdfast.train.summary import summarize  # noqa: E402
 from holdfast.train.together import Agreement, Together, distributed_arguments, same_order  # noqa: E402
@@ -125,28 +126,26 @@ def fine_tune(
     main = together is None or together.main
     with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) if main else nullcontext() as writer:
         trainer = build_trainer(job, base, tokenizer, train_rows, valid_rows, folder, writer)
+        stop = request if together is None else StopRequest()
         with console.progress("training", _total_steps(trainer)) as bar:
             guard = LossGuard(trainer, train_rows, folder)
-            stop = _watch(trainer, job, bar, guard, request, together)
+            _add_callbacks(trainer, job, guard, bar, request, stop, together)
 
             def forget() -> None:
                 guard.forget()
                 if job.fast:
                     trainer.holdfast_path.forget()
 
-            def tell(change: dict[str, Any]) -> None:
-                console.say(
-                    f"  out of memory in step {change['step']}: going on with micro_batch_size "
-                    f"{change['micro_batch_size']}, gradient_accumulation_steps {change['gradient_accumulation_steps']}"
-                )
-                if journal is not None:
-                    journal("out_of_memory", **change)
-
             changes: list[dict[str, Any]] = []
             try:
                 if not take_finished(trainer, job.checkpoint, job.train.early_stopping_patience):
                     changes = train_with_retry(
-                        trainer, folder, job.checkpoint, forget=forget, report=tell, alone=together is None
+                        trainer,
+                        folder,
+                        job.checkpoint,
+                        forget=forget,
+                        report=partial(tell, console, journal),
+                        alone=together is None,
                     )
                 guard.check()
             finally:  # a checkpoint that a full disk cut off would keep the disk full
@@ -159,20 +158,23 @@ def fine_tune(
     return Result(trainer.model, trainer.state.log_history, summary)
 
 
-def _watch(
-    trainer: Any, job: Job, bar: Bar, guard: LossGuard, request: StopRequest, together: Together | None
-) -> StopRequest:
-    """Add the callbacks; returns the request to stop that counts: with others, the one that all have agreed on."""
+def _add_callbacks(
+    trainer: Any,
+    job: Job,
+    guard: LossGuard,
+    bar: Bar,
+    request: StopRequest,
+    stop: StopRequest,
+    together: Together | None,
+) -> None:
+    """request: a signal came to this process; stop: all processes have agreed on it."""
     meter = Meter(job.train.nproc)
     trainer.add_callback(meter)
     trainer.add_callback(StopOrKeep(job.train))
-    stop = request
     if together is not None:
-        stop = StopRequest()
         trainer.add_callback(Agreement(together, request, stop, guard, same_order(trainer, job.seed)))
     if together is None or together.main:
         trainer.add_callback(Watch(bar, stop, guard, meter, job.train))
-    return stop
 
 
 def build_trainer(
