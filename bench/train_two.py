@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+os.environ.setdefault("NCCL_NVLS_ENABLE", "0")  # NVLink multicast: not worth its risk for two cards
 
 from gpu_model import SHAPES
 from gpu_trainers import run_config

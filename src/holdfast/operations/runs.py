@@ -14,10 +14,10 @@ from holdfast.core.errors import IntegrityError, ModelError, UsageError
 from holdfast.core.manifest import MANIFEST, read_manifest, verify_products
 from holdfast.core.measured import refuse_unmeasured
 from holdfast.core.rundir import RunDir
+from holdfast.operations.training import started_as, warn_of_other_processes
 from holdfast.operations.verdict import current_verdict
 from holdfast.pipeline import BASE_MODEL, STAGES, explain, run_pipeline
 from holdfast.redact.redactor import Redactor
-from holdfast.train.processes import launch_lines, process_count
 
 
 def run(
@@ -33,13 +33,14 @@ def run(
     """Bring a run up to date; the exit code is the verdict's when the run was decided, else 0."""
     config = load_config(config_file, overrides)
     folder = run_dir or Path("runs") / config.name
+    warn_of_other_processes(folder, config, console)
     if dry_run:
         plan = explain(config, RunDir(folder), redo_from=redo_from, until=until)
         lines = [f"{name:10} {why}" for name, why in plan.items()]
         document = {"run_dir": str(folder), "stages": plan, "config": config.model_dump(mode="json")}
-        if "train" in plan and process_count(config.train) > 1:
-            document["processes"] = launch_lines(folder.absolute(), config.train)
-            lines += ["train is started as:", *(f"  {line}" for line in document["processes"])]
+        if "train" in plan and (processes := started_as(folder, config)):
+            document["processes"] = processes
+            lines += ["train is started as:", *(f"  {line}" for line in processes)]
         console.result(document, "\n".join(lines))
         return 0
     return run_and_report(config, folder, console, until=until, redo_from=redo_from)
