@@ -26,6 +26,13 @@ HELD_OUT = (
     "en_PK", "fr_DZ", "zu_ZA", "yo_NG", "uz_UZ", "de_LU", "de_LI",
 )  # fmt: skip
 
+# Looked at for the first time when the engine was finished. Faker lends some of them the formats of a related locale.
+UNTOUCHED = (
+    "am_ET", "ar_AA", "ar_BH", "ar_DZ", "ar_EG", "ar_JO", "ar_PS", "bs_BA", "dk_DK", "el_CY", "en_MS", "en_TH",
+    "fr_BE", "gu_IN", "ha_NG", "ig_NG", "is_IS", "la", "mk_MK", "mr_IN", "ng_NG", "or_IN", "si_LK",
+    "sr_BA", "sw", "ta_IN", "tw_GH",
+)  # fmt: skip
+
 
 class Labelled(NamedTuple):
     """A text and its labels: (start, end, type)."""

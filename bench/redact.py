@@ -1,6 +1,6 @@
 """Redaction: rows a second, recall and precision on held-out locales, beside Presidio when that is installed.
 
-    PYTHONPATH=src python bench/redact.py [--locales held-out|validation|development] [--rows 6000] [--misses]
+    PYTHONPATH=src python bench/redact.py [--locales untouched|held-out|validation|development] [--rows 6000] [--misses]
 
 Prints one JSON line. A label counts as found when all its letters and digits are masked; a mask is right when it
 touches a label. `holdfast` rates are for rows that nearly all hold a secret; `typical` has rows of about 140
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from labelled import DEVELOPMENT, HELD_OUT, VALIDATION, Labelled, make_corpus, make_typical  # noqa: E402
+from labelled import DEVELOPMENT, HELD_OUT, UNTOUCHED, VALIDATION, Labelled, make_corpus, make_typical  # noqa: E402
 
 from holdfast.core.config import RedactConfig  # noqa: E402
 from holdfast.core.records import Example, Message  # noqa: E402
@@ -124,12 +124,14 @@ def measure_speed(config: RedactConfig, examples: list[Example]) -> dict[str, in
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--locales", choices=("held-out", "validation", "development"), default="held-out")
+    parser.add_argument("--locales", choices=("untouched", "held-out", "validation", "development"), default="held-out")
     parser.add_argument("--rows", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--misses", action="store_true", help="print what was missed or masked wrongly on stderr")
     options = parser.parse_args()
-    locales = {"held-out": HELD_OUT, "validation": VALIDATION, "development": DEVELOPMENT}[options.locales]
+    locales = {"untouched": UNTOUCHED, "held-out": HELD_OUT, "validation": VALIDATION, "development": DEVELOPMENT}[
+        options.locales
+    ]
     corpus = make_corpus(locales, options.rows, options.seed)
     texts = [row.text for _, row in corpus]
     examples = examples_of(texts)
