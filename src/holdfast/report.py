@@ -203,7 +203,8 @@ def render_comparison(document: Mapping[str, Any]) -> str:
         r = document[name]
         lines.append(f"{name:12}{_shares(names, r)}{100 * r['stopped']:>8.1f} %{r['n']:>8}")
     lines.append(
-        f"difference {100 * d['estimate']:+z.1f} points ({100 * d['low']:+z.1f} to {100 * d['high']:+z.1f}), "
+        f"{TITLES.get(comparison['metric'], comparison['metric'])}: difference {100 * d['estimate']:+z.1f} points "
+        f"({100 * d['low']:+z.1f} to {100 * d['high']:+z.1f}), "
         f"{comparison['wins']} won, {comparison['losses']} lost, p = {comparison['p_value']:.2g}; "
         f"tuned = {document['file']}"
     )
