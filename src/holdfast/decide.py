@@ -56,10 +56,11 @@ def decide(
     forgetting: Mapping[str, Any] | None = None,
     more: Sequence[GateResult] = (),
     losses: Sequence[Mapping[str, float]] = (),
+    merged: Results | None = None,
 ) -> Decision:
     """Apply the table above. `deployed` is the rung to be served; `rungs` are all rungs, from F16 to the smallest;
     `forgetting` is forgetting.json, None when the general set was not asked; `more` are further gates,
-    `losses` the validation losses (losses.json)."""
+    `losses` the validation losses (losses.json), `merged` the rung before F16, where it was measured."""
     results = check_gates(tuned, deployed, comparison, gates, parity)
     if forgetting is not None:
         results.append(_forgetting_gate(forgetting, gates))
@@ -69,7 +70,7 @@ def decide(
     reasons += [_describe_gate(gate) for gate in results if not gate.passed]
     if verdict in ("iterate", "discard"):
         reasons += [sentence] if (sentence := overfitted(losses)) else []
-        reasons += next_changes(tuned, deployed, rungs, gates, parity)
+        reasons += next_changes(tuned, deployed, rungs, gates, parity, merged)
         reasons += [FORGOTTEN for gate in results if gate.name == "maximum_forgetting" and not gate.passed]
         reasons += advice(results)
     elif verdict == "undecidable":
@@ -136,6 +137,7 @@ def run(context: StageContext) -> None:
         baseline, tuned, deployed, comparison, gates, parity=parity, rungs=rungs, forgetting=forgetting,
         more=more_gates(context.config, inputs["evaluate"], _read(inputs["evaluate"] / "slices.json"), deployed),
         losses=_read(inputs["train"] / "losses.json")["valid"],
+        merged=next((rung for rung in ladder.get("before", ()) if rung["rung"] == "merged"), None),
     )  # fmt: skip
     document = describe(decision, baseline, tuned, rungs, comparison)
     context.out.write_json("decision.json", document)
@@ -265,7 +267,7 @@ def _at_most(name: str, measured: float, limit: float) -> GateResult:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
+    return f"{100 * share:+z.1f}"
 
 
 def _read(path: Path) -> dict[str, Any]:

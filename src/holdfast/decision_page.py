@@ -86,4 +86,4 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:z.1f} %"

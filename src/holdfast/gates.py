@@ -38,7 +38,7 @@ class GateResult:
 
 def amount(gate: Mapping[str, Any], value: float) -> str:
     """A value of a gate of decision.json in the gate's unit, for people."""
-    return f"{value:.3g} s" if gate.get("unit") == "seconds" else f"{100 * value:.1f} %"
+    return f"{value:.3g} s" if gate.get("unit") == "seconds" else f"{100 * value:z.1f} %"
 
 
 def slice_gate(slices: Mapping[str, Any], gates: DecideConfig) -> GateResult:

@@ -85,9 +85,17 @@ def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> str:
 
 
 def _render(tokenizer: Tokenizer, messages: Sequence[Message], *, ask: bool) -> str:
+    from jinja2 import TemplateError
+
     plain = [{"role": m.role, "content": m.content} for m in messages]
-    text = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=ask)
-    return str(text)
+    try:
+        return str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=ask))
+    except TemplateError as error:  # Gemma's, for example, refuses a system prompt
+        roles = ", ".join(m.role for m in messages)
+        raise ModelError(
+            f"the base model's chat template refuses a conversation of {roles}: {error}",
+            hint="without collect.system_prompt and system rows where it knows no system role; else another base model",
+        ) from None
 
 
 def _bos_to_add(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -18,8 +18,9 @@ ENOUGH = 0.9  # share of valid, or self-ended, answers from which the form is le
 
 
 def next_changes(
-    tuned: Results, deployed: Results, rungs: Sequence[Results], gates: DecideConfig, parity: Mapping[str, Any]
-) -> list[str]:
+    tuned: Results, deployed: Results, rungs: Sequence[Results], gates: DecideConfig, parity: Mapping[str, Any],
+    merged: Results | None = None,
+) -> list[str]:  # fmt: skip
     """The next change to try, from the pattern of the failure; at least one sentence."""
     changes = []
     valid, accuracy, score = tuned["valid_json"], tuned["label_accuracy"], answer_score(gates.primary)
@@ -50,20 +51,32 @@ def next_changes(
             f"{confused}). Next: a sharper rubric in instruction and labels, or a larger base model."
         )
     if tuned[score] - deployed[score] > gates.maximum_deployed_loss + ROUNDING:
-        changes.append(_losing_rung(tuned, rungs, gates))
+        changes.append(_losing_rung(tuned, rungs, gates, merged))
     if parity["identical"] != parity["rows"] or not (parity["bos_ok"] and parity["stop_ok"]):
         changes.append("Serving does not feed the model the tokens of training. Next: see 08-verify/parity.json.")
     return changes or ["Next: add training rows like the items that were lost (06-evaluate/comparison.json)."]
 
 
-def _losing_rung(tuned: Results, rungs: Sequence[Results], gates: DecideConfig) -> str:
-    """Name the first rung that loses more than it may: F16 means the merge, a later one the quantisation."""
+def _losing_rung(tuned: Results, rungs: Sequence[Results], gates: DecideConfig, merged: Results | None) -> str:
+    """Name the first rung that loses more than it may: merged or F16 means merge or conversion, else quantisation."""
     score = answer_score(gates.primary)
     limit = tuned[score] - gates.maximum_deployed_loss - ROUNDING
     at = next((i for i, rung in enumerate(rungs) if rung[score] < limit), None)
     if at is None:
         return "The deployed file is weaker than the tuned model. Next: holdfast run -c FILE --from verify."
     rung = f"{rungs[at]['rung']} ({percent(rungs[at][score])})"
+    if at == 0 and merged is not None and merged[score] < limit:
+        more = ", or train with train.adapter=lora" if tuned.get("quantization") == "nf4" else ""
+        return (
+            f"Base + adapter has {percent(tuned[score])}, merged to 16 bits {percent(merged[score])}, still in "
+            "transformers: merging costs it, neither conversion nor quantising. Next: the other export.merge_base "
+            f"(07-export/export.json names the one that was taken){more}."
+        )
+    if at == 0 and merged is not None:
+        return (
+            f"Merged to 16 bits the model still holds {percent(merged[score])} in transformers, {rung} is the first "
+            "rung that loses: conversion costs it. Next: see `kl_to_above` in 08-verify/ladder.json and parity.json."
+        )
     if at == 0:
         remedy = "train with train.adapter=lora" if tuned.get("quantization") == "nf4" else "see 07-export/export.json"
         return (

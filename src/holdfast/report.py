@@ -53,8 +53,8 @@ def _table(decision: Mapping[str, Any]) -> list[str]:
     lines += [f"{name:18}{_shares(names, r)}{r['n']:>8}" for name, r in rows]
     d = decision["difference"]
     lines.append(
-        f"tuned - baseline: {100 * d['estimate']:+.1f} points ({100 * d['confidence']:g} % interval "
-        f"{100 * d['low']:+.1f} to {100 * d['high']:+.1f}), exact McNemar p = {decision['p_value']:.2g}"
+        f"tuned - baseline: {100 * d['estimate']:+z.1f} points ({100 * d['confidence']:g} % interval "
+        f"{100 * d['low']:+z.1f} to {100 * d['high']:+z.1f}), exact McNemar p = {decision['p_value']:.2g}"
     )
     return lines
 
@@ -203,7 +203,8 @@ def render_comparison(document: Mapping[str, Any]) -> str:
         r = document[name]
         lines.append(f"{name:12}{_shares(names, r)}{100 * r['stopped']:>8.1f} %{r['n']:>8}")
     lines.append(
-        f"difference {100 * d['estimate']:+.1f} points ({100 * d['low']:+.1f} to {100 * d['high']:+.1f}), "
+        f"{TITLES.get(comparison['metric'], comparison['metric'])}: difference {100 * d['estimate']:+z.1f} points "
+        f"({100 * d['low']:+z.1f} to {100 * d['high']:+z.1f}), "
         f"{comparison['wins']} won, {comparison['losses']} lost, p = {comparison['p_value']:.2g}; "
         f"tuned = {document['file']}"
     )

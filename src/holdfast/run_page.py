@@ -138,7 +138,8 @@ def _reference(key: str, found: Document | None) -> str:
 def _ladder(run: RunDocuments) -> dict[str, Any]:
     metric = run.decision["primary"]
     tuned = {**run.tuned, "rung": f"{_training_form(run)} + adapter"}
-    rungs = [tuned, *run.ladder["rungs"]]
+    merged = [{**rung, "rung": "merged, 16-bit"} for rung in run.ladder.get("before", ()) if rung["rung"] == "merged"]
+    rungs = [tuned, *merged, *run.ladder["rungs"]]
     marks = [_mark("baseline", run.baseline, metric, "s-soft")] + [
         _mark(rung["rung"], rung, metric, "s-train" if rung["rung"] == run.deploy else "s-open") for rung in rungs
     ]

@@ -94,6 +94,16 @@ def test_loss_in_f16_blames_the_merge() -> None:
         assert any("good only in transformers" in r and remedy in r for r in decision.reasons)
 
 
+def test_where_the_merged_model_was_measured_merge_and_conversion_are_told_apart() -> None:
+    rungs, tuned = [rung("F16", 0.7), rung("Q4_K_M", 0.7)], results(0.9, quantization="nf4")
+    for share, cause in ((0.7, "merging costs it"), (0.9, "conversion costs it")):
+        decision = decide(
+            results(0.5), tuned, rungs[1], BETTER, DecideConfig(), parity=PARITY, rungs=rungs, merged=results(share)
+        )
+        assert [cause in reason for reason in decision.reasons].count(True) == 1
+        assert any("export.merge_base" in reason for reason in decision.reasons) == (share == 0.7)
+
+
 def test_deployed_file_must_reach_the_minimum_score_itself() -> None:
     decision = verdict_of(tuned=0.91, deployed=0.88, minimum_score=0.9)
     assert [gate.name for gate in decision.gates if not gate.passed] == ["minimum_score, deployed"]

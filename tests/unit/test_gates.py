@@ -36,6 +36,7 @@ def test_latency_is_a_gate_only_with_a_limit_and_is_told_in_seconds() -> None:
     assert failed is not None and not failed.passed
     assert failed.say(failed.measured) == "0.25 s"
     assert GateResult("x", 0.5, 0.5, True).say(0.5) == "50.0 %"
+    assert GateResult("x", -0.0, 0.5, True).say(-0.0001) == "0.0 %"  # not "-0.0 %"
 
 
 def losses(*values: float) -> list[dict[str, float]]:

@@ -28,3 +28,11 @@ def test_a_folder_with_a_space_can_be_pasted(tmp_path: Path) -> None:
     assert f"holdfast ask '{run.path}' " in lines[-1]
     lines = report._where(run, {**DECISION, "verdict": "iterate"})
     assert lines[-1].endswith(f"read {run.stage('decide').path / 'decision.md'}")
+
+
+def test_a_comparison_names_the_score_whose_difference_it_tells() -> None:
+    line = {"valid_json": 1.0, "label_accuracy": 0.5, "stopped": 1.0, "exact_match": 0.5, "n": 2}
+    difference = {"estimate": -0.0, "low": -0.5, "high": 0.5}
+    counted = {"metric": "exact_match", "difference": difference, "wins": 1, "losses": 1, "p_value": 1.0}
+    document = {"baseline": line, "tuned": line, "comparison": counted, "file": "adapter"}
+    assert "exact_match: difference +0.0 points (-50.0 to +50.0), 1 won" in report.render_comparison(document)

@@ -33,7 +33,8 @@ def documents(text: str = TEXT, **more: Any) -> RunDocuments:
         "baseline": {**scores, "label_accuracy": 0.5},
         "tuned": {**scores, "quantization": "nf4", "confusion": {text: {text: 3, "low": 1}, "low": {"low": 2}},
                   "by_tag": {text: {"true": {"n": 4, "label_accuracy": 0.5, "interval": [0.2, 0.8]}}}},
-        "ladder": {"rungs": [{**scores, "rung": "F16", "size_bytes": 2**30, "tokens_per_second": 54.2},
+        "ladder": {"before": [{**scores, "rung": "adapter"}, {**scores, "rung": "merged", "size_bytes": 2**31}],
+                   "rungs": [{**scores, "rung": "F16", "size_bytes": 2**30, "tokens_per_second": 54.2},
                              {**scores, "rung": "Q4_K_M", "label_accuracy": 0.7, "median_first_token_seconds": 0.034}]},
         "parity": {"identical": 200, "rows": 200, "bos_ok": True, "stop_ok": True},
         "comparison": {"rows": [row, {**row, "outcome": "win", "tuned": 1}], "wins": 40, "losses": 10, "ties": 70},
@@ -74,7 +75,8 @@ def test_the_verdict_comes_first_and_the_page_says_what_the_documents_say() -> N
     assert body.index("✓ keep") < body.index("baseline, right label")
     for wanted in (
         "It is better.", "50.0 % baseline, right label", "+25.0 points; 95 % interval +10.0 to +40.0",
-        "0.0012 p, exact McNemar, 120 items", "4-bit + adapter", "Q4_K_M (deployed) 70.0 % −5.0", "1.00 GiB 54",
+        "0.0012 p, exact McNemar, 120 items", "4-bit + adapter", "merged, 16-bit 75.0 % +0.0 2.00 GiB",
+        "Q4_K_M (deployed) 70.0 % −5.0", "1.00 GiB 54",
         "200 of 200 prompts identical", "40 won, 10 lost, 70 unchanged",
         "training 2.00 to 0.50; validation 0.75 to 0.75",
         "1,234 tokens/s; the card used 0.0123 kWh. The adapter of step 7, with the lowest validation loss, is kept.",

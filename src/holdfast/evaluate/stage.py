@@ -125,8 +125,8 @@ def describe(comparison: Comparison) -> str:
     """One line for people: the difference in points with its interval, wins, losses, p-value."""
     difference = comparison.difference
     return (
-        f"{comparison.metric} {100 * difference.estimate:+.1f} points "
-        f"({100 * difference.confidence:g} % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}), "
+        f"{comparison.metric} {100 * difference.estimate:+z.1f} points "
+        f"({100 * difference.confidence:g} % interval {100 * difference.low:+z.1f} to {100 * difference.high:+z.1f}), "
         f"{comparison.wins} won, {comparison.losses} lost, {comparison.ties} unchanged, p = {comparison.p_value:.2g}"
     )
 

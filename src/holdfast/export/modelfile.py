@@ -51,6 +51,11 @@ def render_modelfile(parts: ModelfileParts) -> str:
             "# in Ollama's language. Ollama guesses one from the GGUF file; check with: ollama show --template NAME",
         ]
     else:
+        if _trims(parts.folder):
+            lines += [
+                "# The chat template cuts spaces and line ends around a message, Ollama's language cannot:",
+                "# send messages without them.",
+            ]
         lines.append(f'TEMPLATE """{go_template(format_)}"""')
     if parts.system_prompt:
         if format_ is not None and format_.system is None:
@@ -114,6 +119,12 @@ def derive_format(folder: Path) -> ChatFormat | None:
         )
     texts = (format_.default, *(format_.system or ()), *format_.user, *format_.assistant, format_.ask)
     return None if any("{{" in text or '"""' in text for text in texts) else format_
+
+
+def _trims(folder: Path) -> bool:
+    """Whether the chat template, which `derive_format` has understood, cuts the white space around a message."""
+    template, tokens = _read_template(folder)
+    return template is not None and "\n m \n" not in _render(template, tokens, [("user", "\n m \n")], ask=True)
 
 
 def _guess(template: str, tokens: dict[str, str]) -> ChatFormat | None:

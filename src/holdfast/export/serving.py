@@ -36,7 +36,14 @@ def command_lines(config: RunConfig, gguf: str) -> str:
             f"--override-generation-config '{vllm}' --host 127.0.0.1 --port 8000"
         ],
     }
-    return "\n\n".join(f"{title}:\n\n```sh\n" + "\n".join(lines) + "\n```" for title, lines in blocks.items())
+    text = "\n\n".join(f"{title}:\n\n```sh\n" + "\n".join(lines) + "\n```" for title, lines in blocks.items())
+    if config.verify.deploy != "auto":
+        return text
+    return (
+        "The file to deploy was chosen after this card was written (verify.deploy is auto): the run's "
+        "`08-verify/Modelfile` and `ladder.json` name it. The commands below name the smallest file; put the chosen "
+        f"one in its place.\n\n{text}"
+    )
 
 
 def settings_text(config: RunConfig) -> str:

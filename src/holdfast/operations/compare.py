@@ -55,8 +55,8 @@ def render(document: dict[str, Any]) -> str:
         verdict = f"{pair['better']} is better" if pair["better"] else "cannot be told apart"
         won = f"{pair['wins']} won, {pair['losses']} lost, p = {pair['p_adjusted']:.2g}"
         lines.append(
-            f"  {pair['second']} - {pair['first']}: {100 * d['estimate']:+.1f} points ({100 * d['low']:+.1f} to "
-            f"{100 * d['high']:+.1f}), {won}: {verdict}"
+            f"  {pair['second']} - {pair['first']}: {100 * d['estimate']:+z.1f} points ({100 * d['low']:+z.1f} to "
+            f"{100 * d['high']:+z.1f}), {won}: {verdict}"
         )
     best = document["best"]
     lines.append(f"best: {best}" if best else "best: none of them is better than all others on these items")

@@ -50,12 +50,12 @@ def count(value: float | int | None) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share (0 … 1) in percent."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
+    return "–" if share is None else f"{100 * share:z.{digits}f} %"
 
 
 def points(share: float | None) -> str:
     """A difference of shares in points, with its sign."""
-    return "–" if share is None else f"{100 * share:+.1f}".replace("-", "−")
+    return "–" if share is None else f"{100 * share:+z.1f}".replace("-", "−")
 
 
 def size(number: float | None) -> str:

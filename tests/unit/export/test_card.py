@@ -111,3 +111,10 @@ def test_the_chosen_base_of_the_merge_is_told(tmp_path: Path) -> None:
     facts = make_facts(tmp_path)._replace(merge={"base": {"chosen": "nf4", "measured": losses}, "logits": LOGITS})
     text = render_card(facts)
     assert "the weights that the 4-bit model computed with (loss of the validation answers: original 0.5000" in text
+
+
+def test_a_file_that_verify_will_choose_is_not_told_as_chosen(tmp_path: Path) -> None:
+    facts = make_facts(tmp_path)
+    chosen_later = facts.config.model_copy(update={"verify": facts.config.verify.model_copy(update={"deploy": "auto"})})
+    assert "08-verify/Modelfile" in render_card(facts._replace(config=chosen_later))
+    assert "08-verify/Modelfile" not in render_card(facts)

@@ -90,6 +90,12 @@ def test_modelfile_names_the_deployed_file_and_the_limits(tmp_path: Path) -> Non
         assert line in lines
 
 
+def test_a_template_that_trims_messages_is_remarked_because_ollama_does_not(tmp_path: Path) -> None:
+    trimming = make_checkpoint(tmp_path / "t", "llama", template=LLAMA3, bos=True)
+    assert "# send messages without them." in render_modelfile(make_parts(trimming))
+    assert "# send messages" not in render_modelfile(make_parts(make_checkpoint(tmp_path / "m")))
+
+
 def test_system_prompt_that_a_modelfile_cannot_hold_is_left_out_with_a_remark(tmp_path: Path) -> None:
     text = render_modelfile(make_parts(make_checkpoint(tmp_path / "m"), 'say """x"""'))
     assert "\nSYSTEM" not in text
