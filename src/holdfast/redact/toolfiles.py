@@ -96,7 +96,7 @@ _BROKEN_JWT = re.compile(
 )
 _NEXT_LINE = re.compile(rf"{_BREAK}(?P<part>[\w-]+)")
 _SIGNATURES = frozenset((43, 64, 86, 128, 171, 176, 342, 512, 683))  # of HS, ES, RS and PS in Base64 without padding
-_SECRET_KIND = re.compile(r"^\s*[\"']?kind[\"']?:\s{0,3}[\"']?Secret\b", re.MULTILINE)
+_SECRET_KIND = re.compile(r"^[ \t]*[\"']?kind[\"']?:\s{0,3}[\"']?Secret\b", re.MULTILINE)
 _DATA = re.compile(
     r"^(?P<in>[ \t]*)(?:data|stringData):[ \t]*\n(?P<block>(?:(?P=in)[ \t]+\S[^\n]*(?:\n|\Z))+)", re.MULTILINE
 )
