@@ -10,10 +10,10 @@ _PASSWORD, _SECRET = RANKS["PASSWORD"], RANKS["SECRET"]
 
 # A text without one of these words (in lower case) holds no credential that this module could tell.
 WORDS = (
-    "pass", "pwd", "pw", "secret", "token", "key", "credential", "auth", "bearer", "cookie", "sess",
-    "signature", "login", "kennwort", "contrase", "haslo", "hasło", "senha", "wachtwoord", "lösenord",
-    "parola", "parool", "salasana", "heslo", "pin", "mysql", "curl", "otp", "2fa", "cvv", "cvc", "psk",
-    "salt", "ldap", "パスワード", "creds", "redis-cli", "identified", "mariadb", "logged in", "mot de",
+    "pass", "pwd", "pw", "secret", "token", "key", "credential", "auth", "bearer", "cookie", "sess", "signature",
+    "login", "kennwort", "contrase", "haslo", "hasło", "senha", "wachtwoord", "lösenord", "parola", "parool",
+    "salasana", "heslo", "pin", "mysql", "curl", "otp", "2fa", "cvv", "cvc", "psk", "salt", "ldap", "パスワード",
+    "creds", "redis-cli", "identified", "mariadb", "logged in", "mot de",
 )  # fmt: skip
 _SIGNS = (":", "=", "->", " is ", " was ", " to ", " ist ", " est ", "',", '",')
 _STRONG = re.compile(
@@ -45,8 +45,8 @@ _NOT_A_SECRET_NAME = re.compile(
 _QUALIFIED_KEY = re.compile(
     r"(?:api|access|secret|private|auth|account|encryption|encrypt|signing|sign|master|license|licence"
     r"|shared|app|client|"
-    r"service|storage|subscription|deploy|ssh|hmac|admin|ingest|write|read|recovery|session|datadog|dd|functions?|"
-    r"security|consumer|integration|instrumentation|bot|webhook|stripe|openai|x)[ _.-]?$"
+    r"service|storage|subscription|deploy|ssh|hmac|admin|ingest|write|read|recovery|session|datadog|(?<![a-z])dd|functions?|"
+    r"security|consumer|integration|instrumentation|bot|webhook|stripe|openai|(?<![a-z])x)[ _.-]?$"
 )
 _SPECIAL_TOKEN = re.compile(
     r"(?:^|[\W_])(?:pad|eos|bos|unk|sep|cls|mask|special|stop|max|min|num|new|next|page|start|end)[ _.-]?$"
@@ -289,8 +289,12 @@ def _is_reference(value: str) -> bool:
     return _REFERENCE.match(value) is not None and not (
         value[0] in "$!@*#"
         and mixed(value[1:])
-        and value[1:2] not in "{("
-        and not value[1:].isupper()
+        and not (value[1:2] in "{(" or value[1:].isupper())
         and value[1:2].isalnum()
         and any(c.isdigit() for c in value)
     )
+
+
+def is_placeholder(value: str) -> bool:
+    """A variable, a path, a mask or a word such as `none`, no secret."""
+    return _STOP.fullmatch(value.lower()) is not None or _is_reference(value)

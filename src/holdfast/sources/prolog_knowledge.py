@@ -16,6 +16,7 @@ from holdfast.sources.prolog import DEFAULT_LIMITS, Prolog, Value, read_texts, s
 ARITY = {
     "alert_condition": 4, "known_node": 1, "runbook_response": 3, "threshold": 5, "node_rack": 2, "rack_switch": 2,
 }  # fmt: skip
+OPERATORS = {"=<": "<=", "=:=": "=="}  # as Prolog writes them
 REQUIRED = ("alert_condition", "known_node", "runbook_response")
 MEANING = {
     "alert_condition": "alert_condition(Condition, Severity, Detail, Goal)",
@@ -62,7 +63,7 @@ def _ask_all(prolog: Prolog, name: str, names: Predicates) -> Knowledge:
 
     nodes = [node for (node,) in ask("known_node")]
     racks = _racks(ask("node_rack"), ask("rack_switch"), name)
-    thresholds = [(str(row[0]), _threshold(row, name)) for row in ask("threshold")]
+    thresholds = [(str(row[0]), _threshold(row, name, names.threshold)) for row in ask("threshold")]
     conditions = ask("alert_condition")
     for key, found in (("known_node", nodes), ("alert_condition", conditions)):
         if not found:
@@ -73,20 +74,23 @@ def _ask_all(prolog: Prolog, name: str, names: Predicates) -> Knowledge:
         if str(condition) in made:
             raise ContractError(f"{name}: condition {condition} is defined twice", hint="keep one of them")
         answers = prolog.ask_many(names.runbook_response, [(condition, node, None) for node in nodes])
-        texts = {str(node): _one_text(rows, condition, node, name) for node, rows in zip(nodes, answers, strict=True)}
+        texts = {
+            str(node): _one_text(rows, f"{names.runbook_response}({condition}, {node}, Text)", name)
+            for node, rows in zip(nodes, answers, strict=True)
+        }
         made[str(condition)] = _condition(
             plain, str(severity), str(detail), [t for of, t in thresholds if of == str(condition)], texts
         )
     return Knowledge(nodes=plain.nodes, racks=racks, conditions=made)
 
 
-def _one_text(rows: list[tuple[Value, ...]], condition: Value, node: Value, name: str) -> str:
+def _one_text(rows: list[tuple[Value, ...]], asked: str, name: str) -> str:
     texts = list(dict.fromkeys(str(row[2]) for row in rows))
     if len(texts) == 1 and texts[0].strip():
         return texts[0].strip()
     found = "no text" if not texts else "an empty text" if len(texts) == 1 else f"{len(texts)} different texts"
     raise ContractError(
-        f"{name}: runbook_response({condition}, {node}, Text) has {found}; exactly one is needed",
+        f"{name}: {asked} has {found}; exactly one is needed",
         hint="every condition needs one runbook for every node",
     )
 
@@ -106,16 +110,18 @@ def _condition(
     return found.model_copy(update={"own_runbooks": own})
 
 
-def _threshold(row: tuple[Value, ...], name: str) -> Threshold:
+def _threshold(row: tuple[Value, ...], name: str, predicate: str) -> Threshold:
     condition, metric, operator, value, unit = row
+    operator = OPERATORS.get(operator, operator) if isinstance(operator, str) else operator
     document: dict[str, Any] = {"metric": metric, "operator": operator, "value": value, "unit": str(unit)}
     try:
         return Threshold.model_validate(document)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         shown = ", ".join(map(str, row))
-        raise ContractError(f"{name}: threshold({shown}) of {condition}: {problems}",
-                            hint="threshold(Condition, Metric, '>=', Number, Unit)") from None  # fmt: skip
+        raise ContractError(f"{name}: {predicate}({shown}) of {condition}: {problems}",
+                            hint=f"{predicate}(Condition, Metric, Operator, Number, Unit); operators: "
+                            "> >= < <= =< = == =:=") from None  # fmt: skip
 
 
 def _racks(places: list[tuple[Value, ...]], switches: list[tuple[Value, ...]], name: str) -> dict[str, Rack]:

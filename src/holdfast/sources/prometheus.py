@@ -110,22 +110,28 @@ def _read_library(source: Source, files: Sequence[tuple[Path, str]], account: Fi
         named = [(path, name) for path, name in zip(others, display_names(others), strict=True)
                  if kind_of(path) in ("runbooks", "")]  # fmt: skip
     library = Library({}, {}, {})
-    twice: set[str] = set()
+    first: dict[str, str] = {}
+    twice: dict[str, str] = {}
     for path, name in named:
-        _add_page(read_page(path, name), library, twice)
+        _add_page(read_page(path, name), library, first, twice)
     account.notes.append(f"{len(named)} pages of runbooks")
     if twice:
-        account.notes.append(f"{len(twice)} names stand for more than one runbook, for example {min(twice)}")
+        name = min(twice)
+        account.notes.append(
+            f"names with more than one runbook, of which the first page is used: {len(twice)}, "
+            f"for example {name} ({first[name]}, not {twice[name]})"
+        )
     return library
 
 
-def _add_page(page: Page, library: Library, twice: set[str]) -> None:
+def _add_page(page: Page, library: Library, first: dict[str, str], twice: dict[str, str]) -> None:
+    """first, twice: by name, the page that is used and the next one that has the same name."""
     if page.sections or page.stem not in ("_index", "index", "README"):
         for name in dict.fromkeys(map(alert_name, page.names)):
             if name in library.pages and page.body:
-                twice.add(name)
+                twice.setdefault(name, page.name)
             elif name and page.body:
-                library.pages[name] = Runbook(page.body, page.title)
+                library.pages[name], first[name] = Runbook(page.body, page.title), page.name
     for section in page.sections:
         if section.text:
             runbook = Runbook(section.text, f"{page.title}: {section.heading}")

@@ -167,6 +167,19 @@ def test_facts_that_clash_are_errors(tmp_path: Path, more: str, message: str) ->
         read(write(tmp_path, f":- discontiguous known_node/1.\n{SMALL}{more}\n"), "prolog")
 
 
+def test_operators_may_be_spelled_as_prolog_spells_them(tmp_path: Path) -> None:
+    limits = "threshold(hot, free, =<, 5, '%').\nthreshold(hot, links, =:=, 0, '').\n"
+    facts = read(write(tmp_path, SMALL + limits), "prolog", knowledge={"sample_nodes": 0}).facts
+    assert [str(t) for t in facts.conditions["hot"].thresholds] == ["free <= 5 %", "links == 0"]
+
+
+def test_a_clash_is_told_with_the_users_own_predicate(tmp_path: Path) -> None:
+    options = {"prolog": {"predicates": {"threshold": "limit"}}}
+    with pytest.raises(ContractError, match=r"limit\(hot, temp, about, 80, C\)") as caught:
+        read(write(tmp_path, SMALL + "limit(hot, temp, about, 80, 'C').\n"), "prolog", **options)
+    assert "=<" in caught.value.hint
+
+
 def test_a_runbook_of_one_node_may_differ(tmp_path: Path) -> None:
     text = SMALL.replace(
         "runbook_response(hot, Node", "runbook_response(hot, n2, 'ask Eva').\nrunbook_response(hot, n1"

@@ -169,6 +169,17 @@ def test_templates_and_pairs_can_be_chosen(tmp_path: Path) -> None:
     assert [e.prompt_text for e in examples] == ["Meaning of DiskFull?", "Mitigation of DiskFull?"]
 
 
+def test_of_two_pages_for_one_alert_the_first_is_used_and_both_are_named(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "DiskFull.md").write_text(f"# DiskFull\n\nFrom {folder}.\n")
+    (tmp_path / "rules.yaml").write_text("groups:\n- name: g\n  rules:\n  - alert: DiskFull\n    expr: up == 0\n")
+    examples, _, report = read_all(tmp_path, "kb")
+    assert [e.answer.splitlines()[-1] for e in examples] == ["From a."]
+    (note,) = [note for note in report.files[0].notes if "diskfull" in note]
+    assert "a/DiskFull.md, not " in note and "b/DiskFull.md" in note
+
+
 def test_a_hundred_pages_and_their_rules_load(tmp_path: Path) -> None:
     groups = []
     for n in range(100):
