@@ -34,6 +34,9 @@ class AnswerLoss(NamedTuple):
     tokens: int
 
 
+NEAR = 0.01  # triage at 60 steps: 0.7 % less loss with the original base, but 5.8 points fewer right labels
+
+
 class BaseChoice(NamedTuple):
     """`chosen` of the `measured` bases; `trained`: the loss of what was trained (base in its precision + adapter)."""
 
@@ -56,7 +59,7 @@ def choose_base(
     *,
     device: str = "cpu",
 ) -> BaseChoice:
-    """Measure a merge into each of `kinds` on the conversations; on a tie the first one is taken.
+    """Measure a merge into each of `kinds` on the conversations, and take the `better_base`.
 
     Nothing is written: the weights are made as a merged file would hold them, one layer at a time.
     """
@@ -64,7 +67,15 @@ def choose_base(
     sources = {kind: merged_weights(base_weights(base, kind), parts, dtype) for kind in kinds}
     measured = {kind: answer_loss(Streamed(base, source, device=device), talks) for kind, source in sources.items()}
     trained = answer_loss(Streamed(base, base_weights(base, trained_on), adapter=adapter, device=device), talks)
-    return BaseChoice(min(kinds, key=lambda kind: measured[kind].loss), trained, measured)
+    return BaseChoice(better_base(measured, trained_on), trained, measured)
+
+
+def better_base(measured: Mapping[BaseKind, AnswerLoss], trained_on: BaseKind) -> BaseKind:
+    """The one with the lower loss; within 1 % of it the one that was trained on: so few answers cannot tell them apart,
+    and what was measured as tuned is nearest to it."""
+    best = min(measured, key=lambda kind: measured[kind].loss)
+    near = trained_on in measured and measured[trained_on].loss <= (1 + NEAR) * measured[best].loss
+    return trained_on if near else best
 
 
 def answer_loss(model: Streamed, talks: Sequence[Talk]) -> AnswerLoss:
