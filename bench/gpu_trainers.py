@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def unsloth_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
     from gpu_model import WordTokenizer, build_model, documents
     from trl import SFTConfig, SFTTrainer
 
-    home = Path("/tmp/unsloth-bench") / case["shape"]  # noqa: S108 (a benchmark's scratch folder)
+    home = Path(tempfile.gettempdir()) / "unsloth-bench" / case["shape"]
     if not (home / "config.json").exists():
         built = build_model(case["shape"], "bf16")
         vocabulary = built.config.vocab_size
