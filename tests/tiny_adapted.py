@@ -12,19 +12,28 @@ models.go_offline()
 LENGTHS = (17, 1, 40, 23)
 
 
-def tiny_model(family: str = "qwen2", base: str = "plain", *, device: str = "cpu", seed: int = 0, **lora: Any) -> Any:
-    """A PEFT model with random adapters (B is not zero). base: plain, nf4 or int8; bf16 on CUDA, fp32 elsewhere."""
+def tiny_model(
+    family: str = "qwen2",
+    base: str = "plain",
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    special: dict[str, Any] | None = None,
+    **lora: Any,
+) -> Any:
+    """A PEFT model with random adapters (B is not zero). base: plain, nf4 or int8; bf16 on CUDA, fp32 elsewhere.
+    special: further keys of its config.json."""
     import bitsandbytes as bnb
     from peft import LoraConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
     sizes: dict[str, Any] = {
         "vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.1,
     }  # fmt: skip
-    kind = (Qwen2Config, Qwen2ForCausalLM) if family == "qwen2" else (LlamaConfig, LlamaForCausalLM)
-    model: Any = kind[1](kind[0](**sizes))
+    config = AutoConfig.for_model(family, **(sizes | (special or {})))
+    model: Any = AutoModelForCausalLM.from_config(config)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):

@@ -1,5 +1,6 @@
 """Each fast part against the plain path on the CPU: loss and every adapter gradient, in float32."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,6 +127,40 @@ def test_dropout_and_dora_keep_the_layers_of_peft_and_are_checkpointed(lora: dic
     assert not path.layers
     assert not path.linears
     assert model.get_base_model().is_gradient_checkpointing == ("use_dora" in lora), "else the trainer does it itself"
+
+
+@pytest.mark.parametrize(
+    ("family", "special"),
+    [
+        ("mistral", {"sliding_window": 8}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}),
+        ("gemma2", {"head_dim": 32, "attn_logit_softcapping": 0.5, "final_logit_softcapping": 3.0}),
+    ],
+)
+def test_attention_that_is_not_plain_stays_as_the_model_has_it(family: str, special: dict[str, Any]) -> None:
+    plain = tiny_model(family, special=special)
+    add_fused_lm_head(plain.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
+    fast = tiny_model(family, special=special)
+    add_fused_lm_head(fast.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
+    path = fast_path.put_under(fast, TrainConfig(gradient_checkpointing=False), None)
+    assert not path.layers
+    assert path.notes
+    (loss, gradients), (wanted, exact) = loss_and_gradients(fast, packed()), loss_and_gradients(plain, packed())
+    assert loss == pytest.approx(wanted, rel=EXACT)
+    assert worst_difference(gradients, exact) < EXACT
+
+
+@pytest.mark.parametrize("special", [{"attention_dropout": 0.1}, {"sliding_window": None}, {}])
+def test_the_plan_counts_fused_layers_where_training_has_them(special: dict[str, Any]) -> None:
+    from holdfast.plan.fused_memory import is_fused
+    from holdfast.plan.shape import shape_of
+
+    model = tiny_model("mistral", special=special)
+    train, written = TrainConfig(), {**model.get_base_model().config.to_dict(), **special}
+    if not special:
+        del written["sliding_window"]  # as transformers reads it: a window of 4096
+    path = fast_path.put_under(model, train, None)
+    assert bool(path.layers) == is_fused(shape_of(written, Path("config.json")), train) == ("sliding_window" in special)
 
 
 def test_a_switch_for_each_part() -> None:

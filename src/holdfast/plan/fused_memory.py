@@ -44,6 +44,7 @@ def is_fused(shape: ModelShape, train: TrainConfig) -> bool:
     kernels = train.kernels
     return (
         shape.family in FUSED_FAMILIES
+        and shape.plain_attention
         and kernels.use != "never"
         and kernels.fused_layer
         and kernels.attention

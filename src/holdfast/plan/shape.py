@@ -57,6 +57,8 @@ class ModelShape:
     output_bias: bool
     mlp_bias: bool
     context: int
+    plain_attention: bool = True
+    """Causal attention and nothing else: no sliding window, no dropout, no capped scores."""
 
     @property
     def kv_width(self) -> int:
@@ -153,7 +155,15 @@ def shape_of(config: dict[str, Any], path: Path) -> ModelShape:
         output_bias=family != "qwen2" and attention_bias,
         mlp_bias=family == "llama" and bool(config.get("mlp_bias", False)),
         context=config.get("max_position_embeddings") or 0,
+        plain_attention=_is_plain_attention(config, family),
     )
+
+
+def _is_plain_attention(config: dict[str, Any], family: str) -> bool:
+    """The same facts as `train/fast_path.py` reads; Mistral has a window of 4096 where its file says nothing."""
+    window = config.get("sliding_window", 4096) if family == "mistral" else config.get("use_sliding_window")
+    special = window or config.get("attention_dropout") or config.get("attn_logit_softcapping")
+    return not special and not family.startswith(("gemma2", "gemma3"))
 
 
 def _is_count(value: object) -> bool:

@@ -67,9 +67,20 @@ def put_under(model: Any, train: TrainConfig, policy: Policy | None, *, sharded:
     if train.gradient_checkpointing and can_fuse(train) and not path.layers:  # the trainer was told not to do it
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
-    if train.kernels.chunked_loss:
+    if train.kernels.chunked_loss and not getattr(model.get_base_model().config, "final_logit_softcapping", None):
         chunked_loss.install(model.get_base_model())
     return path
+
+
+def special_attention(config: Any) -> str | None:
+    """Why the model's attention is not plain causal attention over a document, so that its own has to stay."""
+    kinds = getattr(config, "layer_types", None)
+    window = any(kind != "full_attention" for kind in kinds) if kinds else getattr(config, "sliding_window", None)
+    if window:
+        return "attention with a sliding window stays as it is"
+    if getattr(config, "attention_dropout", 0) or getattr(config, "attn_logit_softcapping", None):
+        return "attention with dropout or capped scores stays as it is"
+    return None
 
 
 def install(
@@ -88,24 +99,13 @@ def install(
     decoder = model.get_base_model().get_decoder()
     device, dtype = decoder.norm.weight.device, decoder.norm.weight.dtype
     path = FastPath([], [], host_store(device) if policy.offload and device.type == "cuda" else None)
+    if special := special_attention(decoder.config):
+        path.notes.append(special)
+        attention = fused_layer = False
     if attention:
         decoder.config._attn_implementation = register()
     if fused_layer:
-        count = sum(m.in_features * m.out_features for m in decoder.layers.modules() if isinstance(m, torch.nn.Linear))
-        keep = policy.keep_weights or (unpacked_on_cpu and device.type == "cpu" and count <= SMALL)
-        scratch: Scratch = tuple({} if policy.scratch else None for _ in range(4))
-        for index, layer in enumerate(decoder.layers):
-            fused = _fuse(layer, index, decoder.config, dtype, keep_weights=keep, scratch=scratch)
-            if isinstance(fused, str):
-                path.notes.append(fused)
-                path.layers.clear()
-                break
-            fused.level, fused.mlp_tokens, fused.store = policy.levels[index], policy.mlp_tokens, path.store
-            path.layers.append(fused)
-        if path.layers and device.type == "cuda" and policy.graph_tokens and path.store is None:
-            path.graphs = Graphs(tuple(path.layers), policy.graph_tokens)
-        for layer, fused in zip(decoder.layers, path.layers, strict=False):
-            layer.forward = types.MethodType(_forward_of(fused, path.graphs, layer.forward), layer)
+        _fuse_all(decoder, path, policy, unpacked_on_cpu=unpacked_on_cpu)
     if fused_lora and not path.layers:
         path.alone = fuse_linears(model, dtype)
     if path.layers:
@@ -113,6 +113,26 @@ def install(
     if attention:
         _describe_batches(decoder, path.layers)
     return path
+
+
+def _fuse_all(decoder: Any, path: FastPath, policy: Policy, *, unpacked_on_cpu: bool) -> None:
+    """All decoder layers or, with a note, none."""
+    device, dtype = decoder.norm.weight.device, decoder.norm.weight.dtype
+    count = sum(m.in_features * m.out_features for m in decoder.layers.modules() if isinstance(m, torch.nn.Linear))
+    keep = policy.keep_weights or (unpacked_on_cpu and device.type == "cpu" and count <= SMALL)
+    scratch: Scratch = tuple({} if policy.scratch else None for _ in range(4))
+    for index, layer in enumerate(decoder.layers):
+        fused = _fuse(layer, index, decoder.config, dtype, keep_weights=keep, scratch=scratch)
+        if isinstance(fused, str):
+            path.notes.append(fused)
+            path.layers.clear()
+            return
+        fused.level, fused.mlp_tokens, fused.store = policy.levels[index], policy.mlp_tokens, path.store
+        path.layers.append(fused)
+    if device.type == "cuda" and policy.graph_tokens and path.store is None:
+        path.graphs = Graphs(tuple(path.layers), policy.graph_tokens)
+    for layer, fused in zip(decoder.layers, path.layers, strict=True):
+        layer.forward = types.MethodType(_forward_of(fused, path.graphs, layer.forward), layer)
 
 
 def shard_weights(path: FastPath | None, group: Any) -> int:
@@ -138,8 +158,8 @@ def _fuse(
     if config.model_type not in FAMILIES:
         return f"{config.model_type} layers are not fused (only {', '.join(FAMILIES)})"
     attention, mlp = layer.self_attn, layer.mlp
-    if getattr(attention, "sliding_window", None) or getattr(config, "hidden_act", "silu") != "silu":
-        return "layers with a sliding window or another activation than silu are not fused"
+    if getattr(config, "hidden_act", "silu") != "silu":
+        return "layers with another activation than silu are not fused"
     named = (
         [attention.q_proj, attention.k_proj, attention.v_proj], [attention.o_proj],
         [mlp.gate_proj, mlp.up_proj], [mlp.down_proj],

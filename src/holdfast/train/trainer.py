@@ -126,6 +126,8 @@ def fine_tune(
     main = together is None or together.main
     with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) if main else nullcontext() as writer:
         trainer = build_trainer(job, base, tokenizer, train_rows, valid_rows, folder, writer)
+        for note in trainer.holdfast_path.notes if job.fast and main else ():
+            console.say(f"  {note}")
         stop = request if together is None else StopRequest()
         with console.progress("training", _total_steps(trainer)) as bar:
             guard = LossGuard(trainer, train_rows, folder)
