@@ -1,6 +1,8 @@
 """Smaller cards, emulated on a large one: does what the planner chooses really fit there, and how fast is it?
 
     python bench/gpu_cards.py [--only 8GB]   # 8 GB: Qwen2.5-7B at 1,024; 16 GB: Llama-3-8B at 8,192; 24 GB: both
+    python bench/gpu_cards.py --load         # the model comes from files, on the small card from the beginning
+    python bench/gpu_cards.py --tight        # how much more than its peak torch must have (plan: fragmentation)
     python bench/gpu_cards.py --smoke        # the same code on a tiny model, CPU or GPU
 
 The process may use the card's memory less what its CUDA context takes (torch.cuda.set_per_process_memory_fraction);
@@ -10,6 +12,7 @@ tried, the planner's first, until one fits; every attempt is in the answer. One 
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from gpu_model import SHAPES
 from gpu_trainers import run_config
-from train_gpu import environment, in_processes
+from train_gpu import CONTEXT, environment, in_processes
 
 # (card, GiB that the process may hold, shape, sequence_len, rows at once)
 CARDS = (
@@ -32,20 +35,20 @@ CARDS = (
 # What is tried in turn where the planner's settings do not fit: changes of the policy, and of torch's allocator.
 SMALLER: tuple[dict[str, Any], ...] = (
     {},
-    {"graph_tokens": 0, "mlp_tokens": 512, "scratch": True},
-    {"graph_tokens": 0, "mlp_tokens": 512, "scratch": True, "alloc": "expandable_segments:False,max_split_size_mb:128"},
-    {"graph_tokens": 0, "mlp_tokens": 512, "alloc": "expandable_segments:True,garbage_collection_threshold:0.7"},
-    {"graph_tokens": 0, "mlp_tokens": 256, "offload": True, "scratch": True},
+    {"levels": None, "level": "layer", "graph_tokens": 2048},
+    {"levels": None, "level": "layer", "graph_tokens": 0},
+    {"levels": None, "level": "layer", "graph_tokens": 0, "mlp_tokens": 512, "scratch": True},
 )
+SHARES = (0.01, 0.02, 0.04, 0.07, 0.12, 0.2)  # of torch's peak, on top of it
 
 
-def planned(card: str, shape: str, sequence_len: int, rows: int) -> dict[str, Any] | None:
-    """What the planner chooses for that card, as a case of train_gpu.py; None when it refuses."""
+def planned(limit: float, shape: str, sequence_len: int, rows: int) -> dict[str, Any] | None:
+    """What the planner chooses for a card of `limit` GiB, as a case of train_gpu.py; None when it refuses."""
     from holdfast.plan.choose import make_plan
     from holdfast.plan.hardware import Hardware
 
     config = run_config("nf4", sequence_len, micro_batch_size=rows)
-    config = config.model_copy(update={"plan": config.plan.model_copy(update={"gpu": card})})
+    config = config.model_copy(update={"plan": config.plan.model_copy(update={"gpu": f"{limit:g}GB"})})
     large = 2**40
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(SHAPES[shape]))
@@ -60,7 +63,7 @@ def planned(card: str, shape: str, sequence_len: int, rows: int) -> dict[str, An
 
 def attempts(card: str, limit: float, shape: str, sequence_len: int, rows: int) -> list[dict[str, Any]]:
     """The planner's case and, on the smallest card, what to try after it."""
-    chosen = planned(card, shape, sequence_len, rows)
+    chosen = planned(limit, shape, sequence_len, rows)
     if chosen is None:
         raise SystemExit(f"the planner refuses {shape} at {sequence_len} on {card}")
     case = {"trainer": "holdfast", "shape": shape, "base": "nf4", "card": card, "card_gib": limit, "steps": 8, **chosen}
@@ -79,6 +82,37 @@ def run(card: str, limit: float, shape: str, sequence_len: int, rows: int) -> di
     return {"card": card, "limit_gib": limit, "shape": shape, "fits": good, "attempts": tried}
 
 
+def tight(card: str, limit: float, shape: str, sequence_len: int, rows: int) -> dict[str, Any]:
+    """How much more than its peak torch must have: the planner's case with room, then with less and less of it."""
+    case = attempts(card, limit, shape, sequence_len, rows)[0]
+    free = in_processes([[{name: value for name, value in case.items() if name != "card_gib"}]])[0]
+    tried = []
+    for share in SHARES:
+        row = in_processes([[case | {"card_gib": round(CONTEXT + free["peak_gib"] * (1 + share), 3), "steps": 12}]])[0]
+        tried.append({"share": share} | row)
+        if "error" not in row:
+            break
+    return {"card": card, "shape": shape, "with_room": free, "attempts": tried}
+
+
+def load(card: str, limit: float, shape: str, sequence_len: int, rows: int) -> dict[str, Any]:
+    """The planner's case with a model that is loaded from files, as `holdfast train` does it, on the small card."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "--write", shape, folder]
+        subprocess.run(command, check=True)
+        case = attempts(card, limit, shape, sequence_len, rows)[0] | {"folder": folder}
+        tried = in_processes([[case]])
+    return {"card": card, "limit_gib": limit, "shape": shape, "fits": fits(tried[0], limit), "attempts": tried}
+
+
+def write_model(shape: str, folder: str) -> None:
+    """A model with random 16-bit weights, as files."""
+    from gpu_model import WordTokenizer, build_model
+
+    build_model(shape, "bf16").save_pretrained(folder)
+    WordTokenizer.build().save_pretrained(folder)
+
+
 def fits(row: dict[str, Any], limit: float) -> bool:
     """Whether it trained and the whole process stayed below the limit (without a card: whether it trained)."""
     return "error" not in row and row.get("process_gib", 0.0) <= limit
@@ -88,11 +122,18 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--tight", action="store_true", help="the least memory beyond its peak that torch trains with")
+    parser.add_argument("--load", action="store_true", help="load the model from files on the small card")
+    parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--only", help="one card, for example 8GB")
     options = parser.parse_args()
+    if options.write:
+        return write_model(*options.write)
     cards = (("8GB", 7.5, "smoke", 256, 2),) if options.smoke else CARDS
-    rows = [run(*card) for card in cards if options.only in (None, card[0])]
+    measure = tight if options.tight else load if options.load else run
+    rows = [measure(*card) for card in cards if options.only in (None, card[0])]
     print(json.dumps({"bench": "gpu_cards", **environment(), "rows": rows}))
+    return None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
-POLICY = ("offload", "mlp_tokens", "keep_weights", "graph_tokens", "scratch")
+POLICY = ("offload", "mlp_tokens", "keep_weights", "graph_tokens", "scratch", "host_embedding")
 
 
 def run_config(base: str, tokens: int, **train: Any) -> Any:
@@ -29,15 +29,19 @@ def run_config(base: str, tokens: int, **train: Any) -> Any:
 
 
 def holdfast_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
-    """The trainer that `holdfast train` builds, around a model with random weights."""
+    """The trainer that `holdfast train` builds, around random weights on the card or those of the case's `folder`."""
     from gpu_model import WordTokenizer, build_model, documents
     from torch.utils.tensorboard import SummaryWriter
 
-    from holdfast.models import TrainingTokens
+    from holdfast.models import TrainingTokens, load_model
     from holdfast.train.recompute import read_policy
     from holdfast.train.trainer import Job, build_trainer
 
-    model = build_model(case["shape"], case["base"])
+    if "folder" in case:
+        model = load_model(Path(case["folder"]), quantization=case["base"])
+        model.config.use_cache = False
+    else:
+        model = build_model(case["shape"], case["base"])
     count = model.config.num_hidden_layers
     settings = {key: case[key] for key in POLICY if key in case}
     policy = read_policy({"levels": case.get("levels") or [[case.get("level", "layer"), count]], **settings})

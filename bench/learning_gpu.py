@@ -1,6 +1,6 @@
 """Learning is intact: pebble trained by the fast path and by the plain path has the same test scores. One JSON line.
 
-    python bench/learning_gpu.py [--seeds 3]     # the whole triage example, on the card when there is one
+    python bench/learning_gpu.py [--seeds 3 --jobs 3]   # the whole triage example, on the card when there is one
     python bench/learning_gpu.py --smoke         # some rows and steps, CPU or GPU
 
 Both paths go through the pipeline up to `evaluate`, once for each seed; everything before `train` is shared. `scores`
@@ -15,6 +15,9 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -56,6 +59,19 @@ def run_once(config_file: Path, folder: Path, seed: int, path: str, changes: lis
     }  # fmt: skip
 
 
+def both_paths(config: Path, scratch: Path, changes: list[str], seed: int) -> list[dict[str, Any]]:
+    """Plain, then fast, with the stages before `train` computed once."""
+    found: list[dict[str, Any]] = []
+    for path in PATHS:
+        folder = scratch / f"{path}-{seed}"
+        if found:
+            shared = scratch / f"{found[0]['path']}-{seed}"
+            shutil.copytree(shared, folder, ignore=shutil.ignore_patterns("03-*", "05-*", "06-*"))
+        found.append(run_once(config, folder, seed, path, changes))
+        print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+    return found
+
+
 def compare(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """Fast less plain over the seeds, in points."""
     from scipy.stats import t
@@ -76,26 +92,19 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at the same time")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     from train_gpu import environment
 
     smoke = ["train.max_steps=2", "prepare.near_duplicate_threshold=null"]
-    seeds = 2 if options.smoke else options.seeds
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch:
+    seeds = range(1, (2 if options.smoke else options.seeds) + 1)
+    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
         config = write_example(Path(scratch) / "triage", 6 if options.smoke else None)
-        for seed in range(1, seeds + 1):
-            shared: Path | None = None
-            for path in PATHS:
-                folder = Path(scratch) / f"{path}-{seed}"
-                if shared is not None:
-                    shutil.copytree(shared, folder, ignore=shutil.ignore_patterns("03-*", "05-*", "06-*"))
-                rows.append(run_once(config, folder, seed, path, smoke if options.smoke else []))
-                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-                shared = folder
+        work = partial(both_paths, config, Path(scratch), smoke if options.smoke else [])
+        rows = [row for found in pool.map(work, seeds) for row in found]
     scores = {name: compare(rows, name) for name in SCORES}
-    print(json.dumps({"bench": "learning_gpu", **environment(), "seeds": seeds, "scores": scores, "rows": rows}))
+    print(json.dumps({"bench": "learning_gpu", **environment(), "seeds": len(seeds), "scores": scores, "rows": rows}))
 
 
 if __name__ == "__main__":

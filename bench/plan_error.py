@@ -40,6 +40,7 @@ def predicted_bytes(row: dict[str, Any]) -> tuple[float, float]:
     kind = {"nf4": "qlora", "int8": "int8", "bf16": "lora"}[row["base"]]
     rest = memory.weight_bytes(shape, kind, 2) + 6 * adapter
     parts = fused_activations(shape, train, row["tokens"], adapter, policy, quantized=kind != "lora")
+    parts.pop("graph pool", None)  # held by torch's allocator, not allocated
     return rest, rest - 2 * adapter + sum(parts.values())
 
 

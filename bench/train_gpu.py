@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 GIB = 2**30
+CONTEXT = 0.87  # GiB of a card that torch cannot use once all kernels are loaded: process_gib less reserved_gib
 
 
 def gemm_limit() -> float:
@@ -53,6 +54,15 @@ def counting(collate: Any, seen: list[int]) -> Any:
     return counted
 
 
+def cut_card(case: dict[str, Any]) -> None:
+    """Let torch use no more than it could on a smaller card, where the CUDA context takes its part."""
+    import torch
+
+    if torch.cuda.is_available() and "card_gib" in case:
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction((case["card_gib"] - CONTEXT) * GIB / total)
+
+
 def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, Any]:
     """Train `steps` steps and report on those after the first `warm`. The peak is that of all steps."""
     import gc
@@ -61,7 +71,7 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
     import torch
     from transformers import TrainerCallback
 
-    cuda = torch.cuda.is_available()
+    cuda, at_rest = torch.cuda.is_available(), 0
     marks: list[tuple[float, int]] = []
     losses: list[float] = []
     seen, held = [0], [0]  # real tokens collated so far; most memory that the whole process held
@@ -83,6 +93,8 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
 
     from gpu_trainers import BUILDERS
 
+    if "folder" in case:  # loading has to fit too
+        cut_card(case)
     with tempfile.TemporaryDirectory() as folder:
         trainer = BUILDERS[case["trainer"]](case, steps, Path(folder))
         trainer.add_callback(Clock())
@@ -92,9 +104,8 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
             gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-            if "card_gib" in case:  # a smaller card: what its CUDA context takes is not torch's to use
-                total = torch.cuda.get_device_properties(0).total_memory
-                torch.cuda.set_per_process_memory_fraction((case["card_gib"] - 0.67) * GIB / total)
+            if "folder" not in case:
+                cut_card(case)
             at_rest = torch.cuda.memory_allocated()
         trainer.train()
     seconds, tokens = marks[-1][0] - marks[0][0], marks[-1][1] - marks[0][1]
@@ -104,17 +115,21 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
         "step_ms": [round(1e3 * (b[0] - a[0]), 1) for a, b in zip(marks, marks[1:], strict=False)],
         "losses": [round(x, 4) for x in losses],
     }
-    if cuda:
-        found |= {
-            "peak_bytes": torch.cuda.max_memory_allocated(), "reserved_bytes": torch.cuda.max_memory_reserved(),
-            "at_rest_bytes": at_rest,
-            "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 3),
-            "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 3),
-        }  # fmt: skip
-        found["process_gib"] = round(held[0] / GIB, 3)
-        segments = torch.cuda.memory_snapshot()
-        found["expandable"] = sum(bool(s.get("is_expandable")) for s in segments) / max(1, len(segments))
-    return found
+    return found | (memory_of_card(held[0], at_rest) if cuda else {})
+
+
+def memory_of_card(held: int, at_rest: int) -> dict[str, Any]:
+    """Peaks of torch's allocator and of the whole process."""
+    import torch
+
+    peak, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    segments = torch.cuda.memory_snapshot()
+    return {
+        "peak_bytes": peak, "reserved_bytes": reserved, "at_rest_bytes": at_rest,
+        "peak_gib": round(peak / GIB, 3), "reserved_gib": round(reserved / GIB, 3),
+        "process_gib": round(held / GIB, 3),
+        "expandable": sum(bool(s.get("is_expandable")) for s in segments) / max(1, len(segments)),
+    }  # fmt: skip
 
 
 def run_cases(cases: list[dict[str, Any]]) -> None:

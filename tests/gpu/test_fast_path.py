@@ -35,13 +35,13 @@ def error(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor]) -> float:
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
 def test_no_further_from_float32_than_the_plain_path(family: str, base: str) -> None:
     models = {}
-    for name in ("plain", *LEVELS, "offload", "graph", "kept weights", "linears"):
+    for name in ("plain", *LEVELS, "offload", "graph", "kept weights", "host embedding", "linears"):
         model = tiny_model(family, base, device="cuda")
         if name != "plain":
             level: Any = name if name in LEVELS else "attention"
             policy = same_for_all(
                 level, 3, offload=name == "offload", mlp_tokens=32, keep_weights=name == "kept weights",
-                graph_tokens=1024 if name == "graph" else 0,
+                graph_tokens=1024 if name == "graph" else 0, host_embedding=name == "host embedding",
             )  # fmt: skip
             path = fast_path.install(model, policy, fused_layer=name != "linears")
             assert len(path.layers) == (0 if name == "linears" else 3), path.notes

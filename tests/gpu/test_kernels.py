@@ -35,6 +35,13 @@ def test_norm_with_and_without_a_sum_before_it(monkeypatch: Any) -> None:
         assert off(got[1], want[1]) < 5e-3
 
 
+def test_rows_of_a_table_in_pinned_host_memory() -> None:
+    table = torch.randn(5000, 200, dtype=torch.bfloat16)
+    ids = torch.randint(0, 5000, (3, 111), device="cuda")
+    got = elementwise.gather_rows(table.pin_memory(), ids)
+    assert torch.equal(got.cpu(), table[ids.cpu()])
+
+
 def test_gradient_of_the_norm(monkeypatch: Any) -> None:
     dn, h, weight, around = rand(37, 200), rand(37, 200), rand(200), rand(37, 200)
     for residual in (around, None):

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def test_two_cards_have_the_losses_of_one_and_parts_of_the_weights_train_too() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "bench" / "train_two.py", "--smoke"],
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -9,6 +9,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from holdfast.core.config import TrainConfig
 from holdfast.train import chunked_loss, fast_path
+from holdfast.train.host_embedding import move_to_host
 from holdfast.train.recompute import LEVELS, Policy, read_policy, same_for_all
 from tiny_adapted import float_twin, loss_and_gradients, packed, tiny_model, worst_difference
 
@@ -55,6 +56,36 @@ def test_layers_that_unpack_into_the_same_buffers_give_the_same_gradients(
     assert all(group.scratch is buffers[0] for group in (layer.qkv for layer in path.layers))
     assert loss == pytest.approx(want[0], rel=1e-5)
     assert worst_difference(want[1], gradients) < EXACT
+
+
+def test_an_embedding_on_the_host_gives_the_same_gradients_and_stays_there() -> None:
+    want = plain_result("qwen2", "nf4")
+    loss, gradients, path = fast_result("qwen2", "nf4", same_for_all("layer", 3, host_embedding=True))
+    assert not path.notes
+    assert loss == pytest.approx(want[0], rel=1e-5)
+    assert worst_difference(want[1], gradients) < EXACT
+    model = tiny_model("qwen2", "plain")
+    embedding = model.get_base_model().get_input_embeddings()
+    seen: list[Any] = []
+    embedding.register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    assert move_to_host(model.get_base_model()) is None
+    model.to(torch.float64)  # as trainers move a model: the table is none of its parameters any more
+    assert embedding.weight.dtype == torch.float32
+    assert not any("embed_tokens" in name for name in model.state_dict())
+    assert embedding(torch.tensor([[1, 2, 3]])).shape == (1, 3, embedding.weight.shape[1])
+    assert seen, "what hangs on the module (NEFTune's noise) stays"
+
+
+@pytest.mark.parametrize("spoil", ["tied", "trained"])
+def test_an_embedding_that_is_needed_on_the_card_stays_there(spoil: str) -> None:
+    model = tiny_model("qwen2", "plain").get_base_model()
+    embedding = model.get_input_embeddings()
+    if spoil == "tied":
+        model.get_output_embeddings().weight = embedding.weight
+    else:
+        embedding.weight.requires_grad = True
+    assert "embedding is" in str(move_to_host(model))
+    assert isinstance(embedding.weight, torch.nn.Parameter)
 
 
 @pytest.mark.parametrize("base", ["plain", "nf4", "int8"])

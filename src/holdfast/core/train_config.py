@@ -77,6 +77,9 @@ class TrainConfig(Section):
     """What fused layers compute again, from most to least; `auto` = as `plan` finds that it fits."""
     activation_offloading: bool | Literal["auto"] = "auto"
     """Keep what fused layers save in pinned host memory; `auto` = when `plan` finds no other way to fit."""
+    embedding_offloading: bool | Literal["auto"] = "auto"
+    """Keep the input embedding in pinned host memory, for models whose head is a matrix of its own; `auto` = when that
+    leaves room for something faster, or `plan` finds no other way to fit."""
     kernels: KernelsConfig = KernelsConfig()
     logging_steps: Positive = 5
     """Write the loss every so many optimiser steps."""

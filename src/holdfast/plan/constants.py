@@ -21,6 +21,7 @@ class Constant(NamedTuple):
 
 
 _RUN = "2026-11-21, one H200, driver 580, torch 2.11: bench/train_gpu.py --cases bench/plan_cases.json"
+_CARDS = "2026-11-21, one H200, driver 580, torch 2.11: bench/gpu_cards.py"
 _H200 = "2026-11-20, one H200, driver 580, torch 2.11, shape of Qwen2.5-7B"
 
 TABLE = (
@@ -30,7 +31,7 @@ TABLE = (
     Constant("loss_tile_tokens", 4096, "tokens", "format", "TRL 1.16 kernels/chunked_logprob.py TOKEN_CHUNK_SIZE"),
     Constant("loss_tile_vocabulary", 32768, "tokens", "format", "TRL 1.16 trainer/utils.py"),
     Constant("adapter_bytes", 4, "byte/parameter", "format", "LoRA weights are float32: exact resume needs it"),
-    Constant("cuda_context", 685 * MIB, "byte", "measured", f"{_H200}: context and library workspaces"),
+    Constant("cuda_context", 885 * MIB, "byte", "measured", f"{_CARDS}: process less reserved, all kernels loaded"),
     Constant(
         "layer_values_hidden", 8, "x hidden", "measured",
         f"{_H200}: 79.3 GiB at 16k tokens without recompute = 28 layers x (8 hidden + 2 kv + 3 intermediate) x 2 bytes",
@@ -59,11 +60,15 @@ TABLE = (
     Constant("cost_attention", 1.30, "ratio", "measured", f"{_RUN}: 14.87k tokens/s at 8k"),
     Constant("cost_layer", 1.33, "ratio", "measured", f"{_RUN}: 14.86k tokens/s"),
     Constant("cost_offload", 0.02, "ratio", "measured", f"{_RUN}: 14.55k against 14.86k tokens/s"),
+    Constant("cost_host_embedding", 0.005, "ratio", "estimate", "7 kB a token over the bus, of a step's 60 us a token"),
     Constant("gain_keep_weights", 0.015, "ratio", "measured", f"{_RUN}: 12 ms of unpacking in a step of 840 ms"),
     Constant("step_overhead_graph", 640, "tokens", "measured", f"{_RUN}: 78 ms for 900 tokens, 46 of them work"),
     Constant("step_overhead", 900, "tokens", "measured", f"{_RUN}: 132 against 117 ms at 1k without the graph"),
     Constant("nccl_buffers", 400 * MIB, "byte", "estimate", "of a process that trains with others; not measured yet"),
-    Constant("fragmentation", 0.04, "share", "estimate", "torch reserved over allocated; not measured yet"),
+    Constant(
+        "fragmentation", 0.04, "share", "measured",
+        f"{_CARDS} --tight: 8B at 8k tokens trains with 4 % more than its peak, not with 2 %",
+    ),
     Constant(
         "process_train", 0.75 * GIB, "byte", "estimate",
         "2026-11-21, torch 2.13+cpu: 516 MiB resident after all imports; rounded up by half",

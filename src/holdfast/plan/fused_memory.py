@@ -29,6 +29,7 @@ class Recompute:
     mlp_tokens: int = 0
     keep_weights: bool = False
     graph_tokens: int = 0
+    host_embedding: bool = False
 
     def as_json(self, layers: int) -> dict[str, object]:
         """The form that `train/recompute.py` reads."""
@@ -36,6 +37,7 @@ class Recompute:
         return {
             "levels": runs, "offload": self.offload, "mlp_tokens": self.mlp_tokens,
             "keep_weights": self.keep_weights, "graph_tokens": self.graph_tokens,
+            "host_embedding": self.host_embedding,
         }  # fmt: skip
 
 
@@ -136,7 +138,8 @@ def fused_activations(
     found["product workspaces"] = int(constant("product_workspaces"))
     if policy.keep_weights and quantized:
         found["unpacked weights"] = shape.layers * width.unpacked()[1]
-    if graphed:
+    if graphed:  # a graph's pool keeps what it needs, also while the loss is taken outside of it
+        found["graph pool"] = int(min(moments.values()) - everything)
         found["graph buffers"] = int(gradients + 3 * tokens * shape.hidden * WIDE)
     return found
 

@@ -148,6 +148,7 @@ def describe_table(rows: list[dict[str, Any]]) -> str:
         recompute = row["recompute"] or {}
         level = " ".join(f"{name} {count}" for name, count in recompute.get("levels", ()))
         level += ", offload" if recompute.get("offload") else ""
+        level += ", embedding on the host" if recompute.get("host_embedding") else ""
         lines.append(
             f"{name:<14} {'yes' if row['fits'] else 'NO':<4} {row['needed'] / GIB:>7.2f} {row['usable'] / GIB:>7.2f}  "
             f"{batch:<9} {time:<20} {level or row['what']}"

@@ -90,7 +90,8 @@ def train_memory(
         "optimizer": optimizer_bytes(adapter, config.train, on_gpu=on_gpu),
     }
     if on_gpu and is_fused(shape, config.train):
-        chosen = policy or least_memory(config.train)
+        chosen = policy or least_memory(shape, config.train)
+        parts["weights"] -= wide * shape.movable_embedding if chosen.host_embedding else 0
         quantized = config.train.quantization != "none"
         parts |= fused_activations(shape, config.train, tokens, adapter, chosen, quantized=quantized)
         return _with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=True)
@@ -120,13 +121,15 @@ def _of_one_process(parts: Components, shape: ModelShape, train: TrainConfig, wi
 
 
 def offloaded(shape: ModelShape, config: RunConfig, tokens: int, policy: Recompute | None) -> Components:
-    """Pinned host memory for kept activations; buffers are an eighth larger than a batch (train/offload.py)."""
-    chosen = policy or least_memory(config.train)
+    """Pinned host memory: the input embedding, and kept activations, whose buffers are an eighth larger than a batch
+    (train/offload.py)."""
+    chosen = policy or least_memory(shape, config.train)
+    found = {"input embedding": 2 * shape.movable_embedding} if chosen.host_embedding else {}
     if not chosen.offload:
-        return {}
+        return found
     width = Widths.of(shape, config.train, quantized=config.train.quantization != "none")
     kept = shape.layers * tokens * 2 * width.kept(chosen.level, config.train.lora_r)
-    return {"offloaded activations": int(kept * 9 / 8)}
+    return found | {"offloaded activations": int(kept * 9 / 8)}
 
 
 def batch_tokens(config: RunConfig, lengths: Lengths, rows: int) -> tuple[int, int]:

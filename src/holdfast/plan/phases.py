@@ -49,7 +49,7 @@ def demands(
         *disk_demands(shape, config),
     ]
     found[2:2] = host
-    if is_sharded(config.train):
+    if is_sharded(config.train) or (policy is not None and policy.host_embedding):  # all of it goes to the card first
         whole = {"weights": weight_bytes(shape, config.train.adapter, 2 if device == "gpu" else 4)}
         place = "cuda context" if device == "gpu" else "process"
         found.insert(0, Demand("load", device, whole | {place: trained.components[place]}))

@@ -1,6 +1,7 @@
 """Which recompute policy is the fastest that fits: policies in order of their measured cost, and the speed of each."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from holdfast.core.config import TrainConfig
 from holdfast.plan.constants import constant
@@ -12,11 +13,19 @@ GRAPH_TOKENS = 2048  # train/recompute.py: up to here a step is replayed as a gr
 _PART = 4096  # tokens that pass an MLP at once where memory is short: the products stay large
 
 
-def least_memory(train: TrainConfig) -> Recompute:
+def least_memory(shape: ModelShape, train: TrainConfig) -> Recompute:
     """The policy that needs the least memory among those that the configuration allows."""
     levels = _allowed(train)
     offload = _may_offload(train, levels[0])
-    return Recompute(levels[0], levels[0], 0, offload=offload, mlp_tokens=_PART)
+    host_embedding = _on_host(shape, train)[-1]
+    return Recompute(levels[0], levels[0], 0, offload=offload, mlp_tokens=_PART, host_embedding=host_embedding)
+
+
+def _on_host(shape: ModelShape, train: TrainConfig) -> tuple[bool, ...]:
+    """Where the input embedding may lie: on the card (False), on the host (True)."""
+    if not shape.movable_embedding:
+        return (False,)
+    return (False, True) if train.embedding_offloading == "auto" else (train.embedding_offloading,)
 
 
 def _may_offload(train: TrainConfig, level: Level) -> bool:
@@ -32,6 +41,7 @@ def cost(policy: Recompute, layers: int, tokens: int) -> float:
     level = (1 - share) * constant(f"cost_{policy.level}") + share * constant(f"cost_{policy.upper}")
     level += constant("cost_offload") if policy.offload else 0
     level -= constant("gain_keep_weights") if policy.keep_weights else 0
+    level += constant("cost_host_embedding") if policy.host_embedding else 0
     once = constant("step_overhead_graph" if tokens <= policy.graph_tokens else "step_overhead")
     return level + once / max(1, tokens)
 
@@ -41,7 +51,12 @@ def fastest(
 ) -> tuple[float, Recompute] | None:
     """(cost, policy) of the fastest policy that fits; None when none does."""
     found = None
-    for policy in sorted(_candidates(shape, train, tokens), key=lambda p: cost(p, shape.layers, tokens)):
+    options = [
+        replace(policy, host_embedding=on_host)
+        for policy in _candidates(shape, train, tokens)
+        for on_host in _on_host(shape, train)
+    ]
+    for policy in sorted(options, key=lambda p: cost(p, shape.layers, tokens)):
         if fits(policy):
             found = (cost(policy, shape.layers, tokens), policy)
             break
@@ -70,4 +85,4 @@ def _candidates(shape: ModelShape, train: TrainConfig, tokens: int) -> Iterator[
                         yield Recompute(level, upper, fast, False, part, False, graph)
             if _may_offload(train, level) and tokens > GRAPH_TOKENS:
                 yield Recompute(level, level, 0, True, part, False, 0)
-    yield least_memory(train)
+    yield least_memory(shape, train)

@@ -71,6 +71,8 @@ def _train_changes(config: RunConfig) -> Iterator[Change]:
         yield "train.recompute=auto", "train", {"recompute": "auto"}
     if config.train.activation_offloading is False:
         yield "train.activation_offloading=auto", "train", {"activation_offloading": "auto"}
+    if config.train.embedding_offloading is False:
+        yield "train.embedding_offloading=auto", "train", {"embedding_offloading": "auto"}
     if "8bit" not in config.train.optimizer:
         yield "train.optimizer=paged_adamw_8bit", "train", {"optimizer": "paged_adamw_8bit"}
     for shorter in (config.sequence_len // part for part in (2, 4, 8)):

@@ -90,6 +90,11 @@ class ModelShape:
         return self.vocabulary * self.hidden * (1 if self.tied else 2)
 
     @property
+    def movable_embedding(self) -> int:
+        """Weights of the input embedding where the card can do without it: it is not tied to the head."""
+        return 0 if self.tied else self.vocabulary * self.hidden
+
+    @property
     def small_weights(self) -> int:
         """Norms and biases."""
         norms = _NORMS_PER_LAYER.get(self.family, 2) * self.hidden

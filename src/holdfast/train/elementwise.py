@@ -124,6 +124,18 @@ def score_rows(logits: Tensor, target: Tensor, *, grad: bool) -> tuple[Tensor, T
     return log_prob, entropy, top1
 
 
+def gather_rows(table: Tensor, ids: Tensor) -> Tensor:
+    """Rows `ids` (any shape) of a table on the host; on a card they are read from pinned memory, without waiting."""
+    if not _on_card(ids):
+        return torch.nn.functional.embedding(ids, table)
+    from holdfast.train import kernels
+
+    flat, width = ids.reshape(-1), table.shape[1]
+    found = torch.empty(flat.numel(), width, dtype=table.dtype, device=ids.device)
+    kernels.gather_rows[(flat.numel(),)](table, flat, found, width, BLOCK=_power_of_2(width), num_warps=8)
+    return found.view(*ids.shape, width)
+
+
 def unpack_nf4(packed: Tensor, state: object, out: Tensor) -> None:
     """De-quantise bitsandbytes NF4 into `out` (rows, columns), rows may be strided. CUDA only.
 

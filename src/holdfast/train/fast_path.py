@@ -16,6 +16,7 @@ from holdfast.train.fused_layer import Batch, FusedLayer, Norm
 from holdfast.train.fused_lora import fuse_linears
 from holdfast.train.graphs import Graphs
 from holdfast.train.groups import Group, build_group, gather_copies
+from holdfast.train.host_embedding import move_to_host
 from holdfast.train.offload import HostStore, host_store
 from holdfast.train.recompute import Policy, same_for_all
 from holdfast.train.shards import shard
@@ -99,6 +100,8 @@ def install(
     decoder = model.get_base_model().get_decoder()
     device, dtype = decoder.norm.weight.device, decoder.norm.weight.dtype
     path = FastPath([], [], host_store(device) if policy.offload and device.type == "cuda" else None)
+    if policy.host_embedding and (why := move_to_host(model.get_base_model())):
+        path.notes.append(f"{why}: it stays on the card")
     if special := special_attention(decoder.config):
         path.notes.append(special)
         attention = fused_layer = False

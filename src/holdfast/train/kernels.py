@@ -97,6 +97,16 @@ def rotate(
 
 
 @triton.jit
+def gather_rows(table, ids, out, width, BLOCK: tl.constexpr):
+    """One row a program: out[row] = table[ids[row]]; the table may lie in pinned host memory."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    inside = column < width
+    source = tl.load(ids + row).to(tl.int64)
+    tl.store(out + row * width + column, tl.load(table + source * width + column, mask=inside), mask=inside)
+
+
+@triton.jit
 def nf4(
     packed, absmax, code, absmax2, code2, offset, out, count, width, out_stride,
     BLOCK_SIZE: tl.constexpr, BLOCK_SIZE2: tl.constexpr, NESTED: tl.constexpr, BYTES: tl.constexpr,

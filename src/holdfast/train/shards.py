@@ -18,7 +18,7 @@ _all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_i
 ATTRIBUTE = "holdfast_shard"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shard:
     """This process's part of one stored matrix: bytes, padded so that all parts are equally long."""
 
@@ -45,6 +45,8 @@ def shard(linear: Any, group: Any) -> int:
     part[: mine.numel()].copy_(mine)
     setattr(linear, ATTRIBUTE, Shard(part, weight.shape, weight.dtype, group))
     weight.data = weight.data.new_empty(0)
+    if getattr(weight, "CB", None) is not None:  # bitsandbytes holds 8-bit weights under a second name
+        weight.CB = weight.data
     return stored.numel() - length
 
 

@@ -32,6 +32,7 @@ from holdfast.train import fast_path  # noqa: E402
 from holdfast.train.best import StopOrKeep, keep_what_is_best, take_finished  # noqa: E402
 from holdfast.train.callbacks import Watch  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
+from holdfast.train.compact import compact  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
 from holdfast.train.loraplus import use_loraplus  # noqa: E402
 from holdfast.train.meter import Meter  # noqa: E402
@@ -213,6 +214,8 @@ def build_trainer(
         trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy, sharded=job.sharded)
     if job.sharded:
         fast_path.shard_weights(trainer.holdfast_path if job.fast else None, None)
+    if torch.cuda.is_available():
+        compact(trainer.model)
     return trainer
 
 
@@ -243,7 +246,7 @@ def build_adapter(train: TrainConfig) -> LoraConfig:
 def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
     """The trainer's arguments. On the CPU everything is fp32: exact resume needs it and bf16 is slower there."""
     train, cuda = job.train, torch.cuda.is_available()
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(folder),
         per_device_train_batch_size=job.micro_batch_size,
         per_device_eval_batch_size=job.eval_batch_size or job.micro_batch_size,
@@ -279,6 +282,10 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         seed=job.seed,
         data_seed=job.seed,
     )
+    # With several cards in sight and one process transformers would copy the model to each (DataParallel), which TRL
+    # refuses: one process trains on one card, `--nproc` on several.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def _total_steps(trainer: Any) -> int:

@@ -180,6 +180,26 @@ def test_one_level_can_be_asked_for_and_offloading_be_forbidden(tmp_path: Path) 
     assert not settings["recompute"]["offload"]
 
 
+def test_a_large_embedding_goes_to_the_host_where_that_makes_room(tmp_path: Path) -> None:
+    folder = write_config(tmp_path, "Qwen2.5-7B")
+    table = 2 * 152064 * 3584
+    config = run_config(sequence_len=1024, plan={"gpu": "8GB"}, train=EIGHT_BIT)
+    plan = plan_for(folder, config, None, hardware_with(ram_gib=64))
+    assert plan["settings"]["recompute"]["host_embedding"]
+    assert phase(plan, "train", "ram")["components"]["input embedding"] == table
+    assert (
+        phase(plan, "load", "gpu")["components"]["weights"]
+        == phase(plan, "train", "gpu")["components"]["weights"] + table
+    )
+    stays = config.model_copy(update={"train": config.train.model_copy(update={"embedding_offloading": False})})
+    other = phase(plan_for(folder, stays, None, hardware_with(ram_gib=64)), "train", "gpu")
+    assert not any(p["phase"] == "load" for p in plan_for(folder, stays, None, hardware_with())["phases"])
+    assert other["components"]["weights"] == phase(plan, "train", "gpu")["components"]["weights"] + table
+    roomy = settings_on(80, folder)
+    assert not roomy["recompute"]["host_embedding"], "where there is room it only costs time"
+    assert not settings_on(9, write_config(tmp_path, "Llama-3.2-1B"))["recompute"]["host_embedding"], "tied"
+
+
 def test_lora_dropout_or_a_switch_brings_the_plan_of_the_plain_path(tmp_path: Path) -> None:
     folder = write_config(tmp_path, "Llama-3-8B")
     for train in ({"lora_dropout": 0.05}, STOCK):

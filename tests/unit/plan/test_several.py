@@ -77,8 +77,8 @@ def test_parts_of_the_weights_make_room_and_must_fit_whole_while_loading(tmp_pat
 
 
 def test_two_cards_hold_what_one_of_them_refuses(tmp_path: Path) -> None:
-    one = plan(tmp_path, cards(2, 7.6), nproc=1)
-    two = plan(tmp_path, cards(2, 7.6), nproc=2, distributed="fsdp")
+    one = plan(tmp_path, cards(2, 6.7), nproc=1)
+    two = plan(tmp_path, cards(2, 6.7), nproc=2, distributed="fsdp")
     assert not one["fits"]
     assert two["fits"], two["problem"]
 
