@@ -37,7 +37,7 @@ SMALLER: tuple[dict[str, Any], ...] = (
     {},
     {"levels": None, "level": "layer", "graph_tokens": 2048},
     {"levels": None, "level": "layer", "graph_tokens": 0},
-    {"levels": None, "level": "layer", "graph_tokens": 0, "mlp_tokens": 512, "scratch": True},
+    {"levels": None, "level": "layer", "graph_tokens": 0, "mlp_tokens": 512},
 )
 SHARES = (0.01, 0.02, 0.04, 0.07, 0.12, 0.2)  # of torch's peak, on top of it
 
@@ -101,7 +101,7 @@ def load(card: str, limit: float, shape: str, sequence_len: int, rows: int) -> d
         command = [sys.executable, __file__, "--write", shape, folder]
         subprocess.run(command, check=True)
         case = attempts(card, limit, shape, sequence_len, rows)[0] | {"folder": folder}
-        tried = in_processes([[case]])
+        tried = [{name: value for name, value in row.items() if name != "folder"} for row in in_processes([[case]])]
     return {"card": card, "limit_gib": limit, "shape": shape, "fits": fits(tried[0], limit), "attempts": tried}
 
 

@@ -1,4 +1,6 @@
-"""Measurements of bench/train_gpu.py as a Markdown table. Usage: python bench/gpu_table.py bench/results/FILE.json
+"""Measurements of bench/train_gpu.py or bench/gpu_cards.py as a Markdown table.
+
+Usage: python bench/gpu_table.py bench/results/FILE.json
 
 The share of the limit is useful work (forward and backward through frozen weights, nothing recomputed) over the
 measured rate of an 8192^3 bf16 product.
@@ -32,15 +34,36 @@ def line(row: dict[str, Any], limit: float) -> str:
     )
 
 
+def small_cards(document: dict[str, Any]) -> None:
+    """The table of smaller cards: the attempt that fits, as it was planned."""
+    print(f"{document['card']}, {document['date']}, torch {document['torch']}\n")
+    print("| card, GiB | model | tokens/step | recompute | tokens/s | process GiB | planned GiB | peak GiB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for found in document["rows"]:
+        row = found["attempts"][-1]
+        policy = ", ".join(f"{count} {level}" for level, count in row.get("levels") or [[row.get("level"), "all"]])
+        policy += ", offload" if row.get("offload") else ""
+        policy += ", embedding on the host" if row.get("host_embedding") else ""
+        policy += ", graph" if row["tokens"] <= row.get("graph_tokens", 0) else ""
+        speed = f"{row['tokens_per_second']:,.0f}" if found["fits"] else "does not fit"
+        print(
+            f"| {found['limit_gib']:g} | {row['shape']} {row['base']} | {row['tokens']} | {policy} | {speed} "
+            f"| {row.get('process_gib', 0):.2f} | {row['planned_gib']:.2f} | {row.get('peak_gib', 0):.2f} |"
+        )
+
+
 def main() -> None:
     """Print the table."""
     document = json.loads(Path(sys.argv[1]).read_text())
+    if document["bench"] == "gpu_cards":
+        return small_cards(document)
     rows = [row for row in document["rows"] if "peak_gib" in row and "card_gib" not in row]
     print(f"{document['card']}, {document['date']}, torch {document['torch']}, {document['gemm_tflops']:.0f} TFLOP/s\n")
     print("| trainer | model | tokens/step | recompute | tokens/s | peak GiB | reserved GiB | of the limit |")
     print("|---|---|---|---|---|---|---|---|")
     for row in sorted(rows, key=lambda r: (r["shape"], r["tokens"], -r["tokens_per_second"])):
         print(line(row, document["gemm_tflops"]))
+    return None
 
 
 if __name__ == "__main__":

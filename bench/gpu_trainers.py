@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
-POLICY = ("offload", "mlp_tokens", "keep_weights", "graph_tokens", "scratch", "host_embedding")
+POLICY = ("offload", "mlp_tokens", "keep_weights", "graph_tokens", "host_embedding")
 
 
 def run_config(base: str, tokens: int, **train: Any) -> Any:

@@ -44,20 +44,6 @@ def test_every_level_gives_the_plain_loss_and_gradients(level: Any, family: str,
     assert worst_difference(want[1], gradients) < EXACT
 
 
-@pytest.mark.parametrize("level", ["layer", "none"])
-def test_layers_that_unpack_into_the_same_buffers_give_the_same_gradients(
-    level: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fast_path, "SMALL", 0)  # else the CPU keeps every matrix unpacked
-    want = plain_result("qwen2", "nf4")
-    loss, gradients, path = fast_result("qwen2", "nf4", same_for_all(level, 3, scratch=True, mlp_tokens=32))
-    buffers = [group.scratch for group in path.layers[0].groups()]
-    assert [len(buffer or {}) for buffer in buffers] == [1, 1, 1, 1]
-    assert all(group.scratch is buffers[0] for group in (layer.qkv for layer in path.layers))
-    assert loss == pytest.approx(want[0], rel=1e-5)
-    assert worst_difference(want[1], gradients) < EXACT
-
-
 def test_an_embedding_on_the_host_gives_the_same_gradients_and_stays_there() -> None:
     want = plain_result("qwen2", "nf4")
     loss, gradients, path = fast_result("qwen2", "nf4", same_for_all("layer", 3, host_embedding=True))

@@ -23,7 +23,6 @@ from holdfast.train.shards import shard
 
 SMALL = 2**28  # weights: on the CPU models up to here stay de-quantised (unpacking takes longer than their products)
 FAMILIES = ("llama", "mistral", "qwen2")
-Scratch = tuple[dict[tuple[int, int], Tensor] | None, ...]  # of the four groups of a layer
 
 
 @dataclass
@@ -123,9 +122,8 @@ def _fuse_all(decoder: Any, path: FastPath, policy: Policy, *, unpacked_on_cpu: 
     device, dtype = decoder.norm.weight.device, decoder.norm.weight.dtype
     count = sum(m.in_features * m.out_features for m in decoder.layers.modules() if isinstance(m, torch.nn.Linear))
     keep = policy.keep_weights or (unpacked_on_cpu and device.type == "cpu" and count <= SMALL)
-    scratch: Scratch = tuple({} if policy.scratch else None for _ in range(4))
     for index, layer in enumerate(decoder.layers):
-        fused = _fuse(layer, index, decoder.config, dtype, keep_weights=keep, scratch=scratch)
+        fused = _fuse(layer, index, decoder.config, dtype, keep_weights=keep)
         if isinstance(fused, str):
             path.notes.append(fused)
             path.layers.clear()
@@ -154,9 +152,7 @@ def shard_weights(path: FastPath | None, group: Any) -> int:
     return sum(shard(part.linear, group) for found in groups for part in found.parts)
 
 
-def _fuse(
-    layer: Any, index: int, config: Any, dtype: torch.dtype, *, keep_weights: bool, scratch: Scratch
-) -> FusedLayer | str:
+def _fuse(layer: Any, index: int, config: Any, dtype: torch.dtype, *, keep_weights: bool) -> FusedLayer | str:
     """The fused layer, or why there is none."""
     if config.model_type not in FAMILIES:
         return f"{config.model_type} layers are not fused (only {', '.join(FAMILIES)})"
@@ -167,10 +163,7 @@ def _fuse(
         [attention.q_proj, attention.k_proj, attention.v_proj], [attention.o_proj],
         [mlp.gate_proj, mlp.up_proj], [mlp.down_proj],
     )  # fmt: skip
-    groups = [
-        build_group(modules, dtype, widen=True, keep_weights=keep_weights, scratch=buffers)
-        for modules, buffers in zip(named, scratch, strict=True)
-    ]
+    groups = [build_group(modules, dtype, widen=True, keep_weights=keep_weights) for modules in named]
     if any(group is None for group in groups):
         return "layers with LoRA dropout, DoRA or several adapters are not fused"
     qkv, o, gate_up, down = (group for group in groups if group is not None)

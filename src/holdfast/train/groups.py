@@ -44,7 +44,6 @@ class Group:
     widened: Widened
     cache: dict[str, Tensor]
     keep_weights: bool = False
-    scratch: dict[tuple[int, int], Tensor] | None = None  # one buffer for all layers: nothing is carved from it between
 
     def weights(self) -> Weights:
         """The matrices to multiply with: one for quantised layers (de-quantised side by side), else each its own."""
@@ -56,11 +55,7 @@ class Group:
             height = self.outputs + (ranks if self.widened == "rows" else 0)
             width = self.inputs + (ranks if self.widened == "columns" else 0)
             device = self.parts[0].linear.weight.device
-            whole = None if self.scratch is None else self.scratch.get((height, width))
-            if whole is None:
-                whole = torch.empty(height, width, dtype=self.dtype, device=device)
-                if self.scratch is not None:
-                    self.scratch[height, width] = whole
+            whole = torch.empty(height, width, dtype=self.dtype, device=device)
             for part in self.parts:
                 dequantize_into(part.linear, whole[part.rows, : self.inputs])
             if self.keep_weights:
@@ -168,11 +163,8 @@ def build_group(
     *,
     widen: bool = False,
     keep_weights: bool = False,
-    scratch: dict[tuple[int, int], Tensor] | None = None,
 ) -> Group | None:
     """A group of layers (PEFT LoRA layers or bare ones); None when one of them does more than this file computes.
-
-    scratch: where groups at the same place of other layers unpack their weights too, one after the other.
 
     widen: compute a wide product and its update at once (inputs then need a buffer from `room`).
     keep_weights: de-quantise once and keep the result (where memory is cheap: the CPU, or a card that has room).
@@ -203,7 +195,7 @@ def build_group(
         widened = "columns" if row > inputs else "rows"
     return Group(
         tuple(parts), inputs, row, dtype, a, _bias(linears, dtype), tuple(parameters), widened, {},
-        keep_weights, scratch,
+        keep_weights,
     )  # fmt: skip
 
 

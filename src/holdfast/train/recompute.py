@@ -24,15 +24,13 @@ class Policy(NamedTuple):
     """Levels of all layers; whether what is kept goes to pinned host memory; tokens that pass an MLP at once (0 = all;
     fewer need less memory, and as much time while the products stay large); whether 4-bit and 8-bit weights stay
     de-quantised on the card beside the packed ones; up to how many tokens a step is replayed as a CUDA graph; whether
-    all layers unpack into the same buffers (bench/gpu_cards.py: does that leave fewer holes in memory?); whether the
-    input embedding lies in pinned host memory (train/host_embedding.py)."""
+    the input embedding lies in pinned host memory (train/host_embedding.py)."""
 
     levels: tuple[Level, ...]
     offload: bool = False
     mlp_tokens: int = 0
     keep_weights: bool = False
     graph_tokens: int = 2048
-    scratch: bool = False
     host_embedding: bool = False
 
     def as_json(self) -> dict[str, Any]:

@@ -44,3 +44,13 @@ def summarize_log(log: Sequence[dict[str, Any]]) -> dict[str, float | None]:
         "energy_joules": round(sum(used), 3) if used else None,
         "energy_kwh": round(kilowatt_hours(sum(used)), 6) if used else None,
     }
+
+
+def total_steps(trainer: Any) -> int:
+    """Optimiser steps of a whole training."""
+    arguments = trainer.args
+    if arguments.max_steps > 0:
+        return int(arguments.max_steps)
+    batches = -(-len(trainer.train_dataset) // (arguments.per_device_train_batch_size * arguments.world_size))
+    steps = max(1, -(-batches // arguments.gradient_accumulation_steps))
+    return int(-(-steps * arguments.num_train_epochs // 1))

@@ -42,7 +42,7 @@ from holdfast.train.processes import process_count  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
 from holdfast.train.retry import tell, train_with_retry  # noqa: E402
 from holdfast.train.stop import StopRequest, stop_on_signal  # noqa: E402
-from holdfast.train.summary import summarize  # noqa: E402
+from holdfast.train.summary import summarize, total_steps  # noqa: E402
 from holdfast.train.together import Agreement, Together, distributed_arguments, same_order  # noqa: E402
 
 LOGS = "logs"
@@ -130,7 +130,7 @@ def fine_tune(
         for note in trainer.holdfast_path.notes if job.fast and main else ():
             console.say(f"  {note}")
         stop = request if together is None else StopRequest()
-        with console.progress("training", _total_steps(trainer)) as bar:
+        with console.progress("training", total_steps(trainer)) as bar:
             guard = LossGuard(trainer, train_rows, folder)
             _add_callbacks(trainer, job, guard, bar, request, stop, together)
 
@@ -286,15 +286,6 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
     # refuses: one process trains on one card, `--nproc` on several.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
-
-
-def _total_steps(trainer: Any) -> int:
-    arguments = trainer.args
-    if arguments.max_steps > 0:
-        return int(arguments.max_steps)
-    batches = -(-len(trainer.train_dataset) // (arguments.per_device_train_batch_size * arguments.world_size))
-    steps = max(1, -(-batches // arguments.gradient_accumulation_steps))
-    return int(-(-steps * arguments.num_train_epochs // 1))
 
 
 def _stop_if_asked(request: StopRequest, trainer: Any, console: Console) -> None:

@@ -23,9 +23,13 @@ LENGTHS = {"train": [350] * 4000, "valid": [280] * 50, "test_prompt_max": 250, "
 H200 = Target("gpu", "NVIDIA H200", 140 * GIB, False)
 
 
-def measured(trainer: str) -> list[dict[str, Any]]:
+def results(bench: str) -> list[dict[str, Any]]:
     documents = [json.loads(path.read_text()) for path in sorted((ROOT / "bench" / "results").glob("*h200*.json"))]
-    rows = [row for document in documents for row in document["rows"]]
+    return [row for document in documents if document["bench"] == bench for row in document["rows"]]
+
+
+def measured(trainer: str) -> list[dict[str, Any]]:
+    rows = results("train_gpu")
     return [row for row in rows if row["trainer"] == trainer and "tokens_per_second" in row]
 
 
@@ -42,6 +46,16 @@ def test_every_measured_speed_of_the_fast_path_lies_in_the_range() -> None:
         low, high = train_speed(shape_in(row), run_config(), row["tokens_per_step"], H200, 16, policy)
         assert 0.98 * low <= row["tokens_per_second"] <= 1.02 * high, row
         assert high / low < 2.5
+
+
+def test_the_measured_speeds_of_mixed_levels_lie_in_the_range() -> None:
+    rows = [attempt for row in results("gpu_cards") for attempt in row["attempts"]]
+    assert len(rows) >= 5
+    for row in rows:
+        (level, _), (upper, fast) = row["levels"]
+        policy = Recompute(level, upper, fast, graph_tokens=row["graph_tokens"], host_embedding=row["host_embedding"])
+        low, high = train_speed(shape_in(row), run_config(), row["tokens_per_step"], H200, 16, policy)
+        assert 0.98 * low <= row["tokens_per_second"] <= 1.02 * high, row
 
 
 def test_every_measured_speed_of_stock_trl_lies_in_the_range() -> None:

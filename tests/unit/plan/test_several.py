@@ -133,7 +133,7 @@ def test_a_refusal_says_whether_all_cards_together_would_hold_it(tmp_path: Path)
     def told(gib: float, **train: Any) -> str:
         return " ".join(plan(tmp_path, cards(2, gib), **train)["remarks"])
 
-    assert "2 such cards together hold it: --nproc 2 --set train.distributed=fsdp" in told(7.6)
+    assert "2 such cards together hold it: --nproc 2 --set train.distributed=fsdp" in told(6.7)
     assert "would not hold it either" in told(4)
-    assert "would not hold it either" in told(7.6, lora_dropout=0.1)
+    assert "would not hold it either" in told(6.7, lora_dropout=0.1)
     assert "such cards together" not in told(80)
