@@ -22,16 +22,17 @@ _Place = tuple[Any, str]  # an object and the name under which it holds a tensor
 
 
 def compact(model: Any) -> int:
-    """Move the weights of a model together, layer by layer, adapters too; bytes that were moved.
+    """Move the weights of the layers of a model together, adapters too; bytes that were moved.
 
-    Nothing else may share memory with them. Before the optimiser is made, after weights were divided.
+    Nothing else may share memory with them. Before the optimiser is made, after weights were divided. Needs room for
+    one layer. Embedding and head stay where they are: each is one large piece, and there may be no room for it twice.
     """
     device = next(model.parameters()).device
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
     layers = [layer for found in model.modules() if isinstance(found, torch.nn.ModuleList) for layer in found]
     seen: set[int] = set()
     moved = 0
-    for unit in [*layers, model]:
+    for unit in layers:
         places = [place for owner in _owners(unit, seen) for place in _places(owner) if _tensor(place).device == device]
         moved += _move(places, stream) if places else 0
     if stream is not None:
