@@ -54,6 +54,7 @@ def run_once(config_file: Path, folder: Path, seed: int, path: str, changes: lis
     return {
         "path": path, "seed": seed, **{name: results[name] for name in SCORES}, "n": results["n"],
         "steps": training["steps"], "last_loss": training["last_loss"], "valid_losses": training["valid_losses"][-1:],
+        "tokens_per_second": training["tokens_per_second"],
         "train_seconds": next(outcome.seconds for outcome in outcomes if outcome.stage == "train"),
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip

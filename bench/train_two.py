@@ -30,6 +30,7 @@ from gpu_trainers import run_config
 from train_gpu import CONTEXT, GIB, environment
 
 CARD = 24.0  # GiB
+NCCL = 0.4  # GiB that its buffers may take outside of torch's allocator
 WARM = 2
 
 
@@ -107,7 +108,8 @@ def work(case: dict[str, Any]) -> None:
             torch.cuda.reset_peak_memory_stats()
             if case.get("card_gib"):
                 total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-                torch.cuda.set_per_process_memory_fraction((case["card_gib"] - CONTEXT) * GIB / total)
+                beside = CONTEXT + (NCCL if count > 1 else 0.0)
+                torch.cuda.set_per_process_memory_fraction((case["card_gib"] - beside) * GIB / total)
         trainer.train()
     if together is None or together.main:
         seconds, seen = marks[-1][0] - marks[0][0], marks[-1][1] - marks[0][1]
@@ -115,6 +117,7 @@ def work(case: dict[str, Any]) -> None:
         found = {"tokens_per_second": round(seen / seconds, 1), "losses": losses}
         if cuda:
             found |= {"peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 2),
+                      "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 2),
                       "process_gib": round(held[0] / GIB, 2)}  # fmt: skip
         print("ROW " + json.dumps(found), flush=True)
 

@@ -97,8 +97,8 @@ class TrainConfig(Section):
     """Processes on this machine that train together, one for each card; on the CPU each takes its share of the cores.
     The effective batch is divided among them. Also `--nproc`."""
     distributed: Literal["ddp", "fsdp"] = "ddp"
-    """How several processes hold the model: `ddp` = each one whole, `fsdp` = each one a part (slower; for models that
-    do not fit on one card)."""
+    """How several processes hold the model: `ddp` = each one whole, `fsdp` = each one a part (slower; where a
+    model loads on one card but does not train there)."""
     nnodes: Positive = 1
     """Machines that train together. On each of the others the line that `--dry-run` prints is started by hand."""
     master: Annotated[str, Field(pattern=r"^[^\s:]+:\d{1,5}$")] = "127.0.0.1:29500"

@@ -15,8 +15,14 @@ WORDS = {"tuple_type": "expected a list", "model_type": "expected `key: value` l
          "dict_type": "expected `key: value` lines"}  # fmt: skip
 
 
-def read_model(kind: type[Model], path: Path, overrides: dict[KeyPath, Any] | None = None) -> Model:
-    """Read and check a YAML file. `overrides` maps key paths to values that win over the file (from `--set`).
+def read_model(
+    kind: type[Model],
+    path: Path,
+    overrides: dict[KeyPath, Any] | None = None,
+    hint: str = "`holdfast config-schema` prints every key with its type and default",
+) -> Model:
+    """Read and check a YAML file. `overrides` maps key paths to values that win over the file (from `--set`); `hint`
+    says where its keys are described.
 
     Raises ConfigError listing all problems.
     """
@@ -35,7 +41,7 @@ def read_model(kind: type[Model], path: Path, overrides: dict[KeyPath, Any] | No
         problems = [_describe(kind, path, lines, item) for item in items]
         raise ConfigError(
             f"{len(problems)} error{'s' if len(problems) > 1 else ''} in {path}:\n  " + "\n  ".join(problems),
-            hint="correct the file; `holdfast config-schema` prints every key with its type and default",
+            hint=f"correct the file; {hint}",
         ) from None
 
 

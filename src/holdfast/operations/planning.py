@@ -3,10 +3,11 @@
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from holdfast import models
-from holdfast.core.config import CollectConfig, RunConfig, Source, load_config
+from holdfast.core.config import RunConfig, load_config
 from holdfast.core.console import Console
 from holdfast.core.documents import read_json
 from holdfast.core.errors import DoesNotFitError, Interrupted, UsageError
@@ -39,7 +40,7 @@ def plan(
     from holdfast.plan.larger import describe_next, what_next
 
     config, folder = _config_and_model(config_file, model, gpu, overrides)
-    hardware = probe(Path.cwd())
+    hardware = probe(run_dir or Path.cwd())
     prepared = RunDir(run_dir or Path("runs") / config.name).stage("prepare").path if config_file is not None else None
     lengths = _lengths(prepared)
     result = make_plan(folder, config, lengths, hardware)
@@ -75,16 +76,22 @@ def _config_and_model(
 ) -> tuple[RunConfig, Path]:
     if config_file is not None:
         config = load_config(config_file, overrides)
-    elif overrides:
-        raise UsageError("plan --set and --nproc need -c FILE")
     elif model is not None:
-        config = RunConfig(name="plan", collect=CollectConfig(sources=(Source(path="-"),)))
+        config = _defaults(overrides)
     else:
         raise UsageError("plan needs -c FILE or --model DIR")
     config = config.model_copy(update={"base_model": model or config.base_model})
     if gpu is not None:
         config = config.model_copy(update={"plan": config.plan.model_copy(update={"gpu": gpu})})
     return config, _model_folder(config.base_model)
+
+
+def _defaults(overrides: list[str]) -> RunConfig:
+    """A configuration that names no data, with what `--set` changes."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "plan.yaml"
+        path.write_text('name: plan\ncollect: {sources: [{path: "-"}]}\n')
+        return load_config(path, overrides)
 
 
 def _model_folder(name: str) -> Path:
@@ -97,9 +104,13 @@ def _model_folder(name: str) -> Path:
 
 def advise(config_file: Path | None, answers_file: Path | None, run_dir: Path | None, console: Console) -> int:
     """Fine-tune, retrieve or prompt: from a file of answers, else by asking. Kept in the run's folder."""
-    from holdfast.plan.advice import Answers, advise, describe_advice
+    from holdfast.plan.advice import Answers, advise, describe_advice, questions
 
-    answers = read_model(Answers, answers_file, {}) if answers_file is not None else _ask(console)
+    answers = (
+        read_model(Answers, answers_file, hint=f"keys: {', '.join(key for key, _, _ in questions())}")
+        if answers_file is not None
+        else _ask(console)
+    )
     advice = advise(answers)
     folder = run_dir
     if folder is None and config_file is not None:

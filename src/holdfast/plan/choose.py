@@ -194,7 +194,7 @@ def _problem(
         "largest": dict(largest),
         "remedies": [asdict(remedy) for remedy in remedies],
         "message": "\n".join(lines),
-        "next": _next(remedies),
+        "next": _next(remedies, failed),
     }
 
 
@@ -209,7 +209,7 @@ def _fits_in_parts(
 ) -> list[str]:
     """Whether the cards of this machine (of an imagined one: two) together hold what one of them does not."""
     cards = 2 if target.hypothetical else len(hardware.gpus)
-    if (failed.phase, failed.place) != ("train", "gpu") or config.train.nproc > 1 or cards < 2:
+    if failed.phase not in ("load", "train") or failed.place != "gpu" or config.train.nproc > 1 or cards < 2:
         return []
     train = in_parts(config.train, cards)
     changed = config.model_copy(update={"train": train})
@@ -232,13 +232,13 @@ def _last_resort(failed: Demand) -> str:
     return f"{what}, or a smaller base model (base_model)"
 
 
-def _next(remedies: list[Remedy]) -> str:
-    enough = [remedy for remedy in remedies if remedy.enough and "=" in remedy.change]
-    return (
-        f"holdfast plan -c FILE --set {enough[0].change}"
-        if enough
-        else "holdfast plan -c FILE --set base_model=SMALLER"
-    )
+def _next(remedies: list[Remedy], failed: Demand) -> str:
+    enough = [remedy for remedy in remedies if remedy.enough]
+    if enough:
+        return "holdfast plan -c FILE " + " ".join(f"--set {setting}" for setting in enough[0].settings)
+    if failed.place == "disk":
+        return "holdfast plan -c FILE --run-dir DIR (on another disk)"
+    return "holdfast plan -c FILE --set base_model=SMALLER"
 
 
 def _remarks(
@@ -265,6 +265,7 @@ def _remarks(
         remarks.append(
             "evaluate is not judged: prompts are counted as sequence_len until stage prepare has measured them"
         )
+    remarks += _without_effect(shape, config, target, choice)
     count = process_count(config.train)
     if choice.rows != config.train.micro_batch_size or count > 1:
         remarks.append(
@@ -279,3 +280,13 @@ def _remarks(
     if shape.family not in CONVERTIBLE:
         remarks.append(f"{shape.family} models cannot be exported to GGUF yet (only {', '.join(CONVERTIBLE)})")
     return remarks
+
+
+def _without_effect(shape: ModelShape, config: RunConfig, target: Target, choice: Choice) -> list[str]:
+    if config.train.embedding_offloading is not True or choice.failed is not None:
+        return []
+    if choice.policy is not None and choice.policy.host_embedding:
+        return []
+    why = "the head uses the same matrix" if shape.tied else "layers are not fused"
+    why = "there is no card" if target.device != "gpu" else why
+    return [f"train.embedding_offloading: true has no effect: {why}"]

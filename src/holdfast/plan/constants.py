@@ -67,7 +67,7 @@ TABLE = (
     Constant("nccl_buffers", 400 * MIB, "byte", "estimate", "of a process that trains with others; not measured yet"),
     Constant(
         "fragmentation", 0.04, "share", "measured",
-        f"{_CARDS} --tight: 8B at 8k tokens trains with 4 % more than its peak, not with 2 %",
+        f"{_CARDS} --tight (bench/results): 8B at 8k trains with 4 % more than its peak, not with 2 %",
     ),
     Constant(
         "process_train", 0.75 * GIB, "byte", "estimate",

@@ -46,6 +46,7 @@ def is_fused(shape: ModelShape, train: TrainConfig) -> bool:
     kernels = train.kernels
     return (
         shape.family in FUSED_FAMILIES
+        and shape.activation == "silu"
         and shape.plain_attention
         and kernels.use != "never"
         and kernels.fused_layer
@@ -79,19 +80,22 @@ class Widths:
             2 * query if shape.kv_heads != shape.heads else 0,
         )  # fmt: skip
 
-    def kept(self, level: Level, rank: int) -> float:
-        """What a layer keeps for its backward pass (thin products included)."""
-        log_sum = self.heads * 4 / WIDE
-        found = float(self.hidden + 2 * rank)
+    def tensors(self, level: Level, rank: int) -> tuple[float, ...]:
+        """What a layer keeps for its backward pass (thin products included), tensor by tensor."""
+        found = [float(self.hidden), rank, rank]
         if level != "layer":
-            found += self.query + self.hidden + log_sum
+            found += [self.query, self.hidden, self.heads * 4 / WIDE]
         if level in ("mlp", "cheap", "none"):
-            found += self.qkv + 3 * rank
+            found += [self.qkv, 3 * rank]
         if level in ("cheap", "none"):
-            found += 2 * self.mlp + 2 * rank
+            found += [2 * self.mlp, 2 * rank]
         if level == "none":
-            found += 2 * self.hidden + self.rank_qkv + self.rank_gate_up
-        return found
+            found += [self.hidden + self.rank_qkv, self.hidden + self.rank_gate_up]
+        return tuple(found)
+
+    def kept(self, level: Level, rank: int) -> float:
+        """All that a layer keeps."""
+        return sum(self.tensors(level, rank))
 
     def made(self, level: Level) -> float:
         """What is computed again and lives through the layer's backward pass."""
@@ -110,9 +114,19 @@ class Widths:
 
 
 def fused_activations(
-    shape: ModelShape, train: TrainConfig, tokens: int, adapter: int, policy: Recompute, *, quantized: bool
+    shape: ModelShape,
+    train: TrainConfig,
+    tokens: int,
+    adapter: int,
+    policy: Recompute,
+    *,
+    quantized: bool,
+    accumulating: bool = False,
 ) -> dict[str, int]:
-    """Bytes by component beside weights, adapter, gradients and optimiser; their sum is the peak of the step."""
+    """Bytes by component beside weights, adapter, gradients and optimiser; their sum is the peak of the step.
+
+    accumulating: several micro-batches a step, so that the gradients of the first ones are there all the time.
+    """
     width = Widths.of(shape, train, quantized=quantized)
     graphed = 0 < tokens <= policy.graph_tokens and not policy.offload
     tokens = -(-tokens // 256) * 256 if graphed else tokens
@@ -122,8 +136,9 @@ def fused_activations(
     everything = slow * lower + fast * upper
     if policy.offload:
         everything = 2 * max(lower if slow else 0, upper if fast else 0)
-    moments = {"loss": everything + _loss(shape, tokens)}
     gradients = adapter * constant("adapter_bytes")
+    summed = gradients if accumulating else 0.0
+    moments = {"loss": everything + _loss(shape, tokens) + summed}
     if fast:
         moments["backward"] = everything + gradients + _backward(width, policy, policy.upper, tokens, quantized)
     if slow:
@@ -131,7 +146,7 @@ def fused_activations(
         work = there + gradients + _backward(width, policy, policy.level, tokens, quantized)
         moments["backward"] = max(moments.get("backward", 0), work)
     if policy.offload:
-        moments["forward"] = 1.5 * everything + _forward(width, policy, tokens, quantized)
+        moments["forward"] = 1.5 * everything + _forward(width, policy, tokens, quantized) + summed
     peak = max(moments.values())
     found = {"kept activations": int(everything), "working set": int(peak - everything)}
     found["copy of the adapter"] = 2 * adapter
@@ -140,7 +155,7 @@ def fused_activations(
         found["unpacked weights"] = shape.layers * width.unpacked()[1]
     if graphed:  # a graph's pool keeps what it needs, also while the loss is taken outside of it
         found["graph pool"] = int(min(moments.values()) - everything)
-        found["graph buffers"] = int(gradients + 3 * tokens * shape.hidden * WIDE)
+        found["graph buffers"] = int(gradients + summed + 3 * tokens * shape.hidden * WIDE)
     return found
 
 

@@ -13,7 +13,7 @@ from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import constant
 from holdfast.plan.fused_memory import Recompute, Widths, fused_activations, is_fused
 from holdfast.plan.recompute_choice import least_memory
-from holdfast.plan.several import add_processes, process_count
+from holdfast.plan.several import accumulation, add_processes, process_count
 from holdfast.plan.shape import Linear, ModelShape
 
 Place = Literal["gpu", "ram", "disk"]
@@ -93,7 +93,10 @@ def train_memory(
         chosen = policy or least_memory(shape, config.train)
         parts["weights"] -= wide * shape.movable_embedding if chosen.host_embedding else 0
         quantized = config.train.quantization != "none"
-        parts |= fused_activations(shape, config.train, tokens, adapter, chosen, quantized=quantized)
+        accumulating = accumulation(config.train, rows) > 1
+        parts |= fused_activations(
+            shape, config.train, tokens, adapter, chosen, quantized=quantized, accumulating=accumulating
+        )
         return _with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=True)
     small = shape.linear_weights <= constant("cpu_unpacked_weights")
     if not on_gpu and config.train.quantization != "none" and small:
@@ -121,15 +124,19 @@ def _of_one_process(parts: Components, shape: ModelShape, train: TrainConfig, wi
 
 
 def offloaded(shape: ModelShape, config: RunConfig, tokens: int, policy: Recompute | None) -> Components:
-    """Pinned host memory: the input embedding, and kept activations, whose buffers are an eighth larger than a batch
-    (train/offload.py)."""
+    """Pinned host memory of the input embedding and of kept activations. torch pins powers of two
+    (aten/src/ATen/core/CachingHostAllocator.h)."""
     chosen = policy or least_memory(shape, config.train)
-    found = {"input embedding": 2 * shape.movable_embedding} if chosen.host_embedding else {}
+    found = {"input embedding": _power_of_2(2 * shape.movable_embedding)} if chosen.host_embedding else {}
     if not chosen.offload:
         return found
     width = Widths.of(shape, config.train, quantized=config.train.quantization != "none")
-    kept = shape.layers * tokens * 2 * width.kept(chosen.level, config.train.lora_r)
-    return found | {"offloaded activations": int(kept * 9 / 8)}
+    widths = width.tensors(chosen.level, config.train.lora_r)
+    return found | {"offloaded activations": shape.layers * sum(_power_of_2(int(2 * tokens * w)) for w in widths)}
+
+
+def _power_of_2(size: int) -> int:
+    return 1 << max(0, size - 1).bit_length()
 
 
 def batch_tokens(config: RunConfig, lengths: Lengths, rows: int) -> tuple[int, int]:

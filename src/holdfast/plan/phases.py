@@ -22,7 +22,6 @@ from holdfast.plan.memory import (
     train_memory,
     weight_bytes,
 )
-from holdfast.plan.several import is_sharded
 from holdfast.plan.shape import ModelShape
 
 
@@ -38,22 +37,17 @@ def demands(
 
     policy: what fused layers recompute (a card only); None = what needs the least memory.
     """
-    trained, *host = training_demands(shape, config, lengths, rows, device, policy)
-    found = [
-        trained,
+    training = training_demands(shape, config, lengths, rows, device, policy)
+    return [
+        *(demand for demand in training if demand.place == device),
         Demand("evaluate", device, evaluate_memory(shape, config, lengths, on_gpu=device == "gpu")),
+        *(demand for demand in training if demand.place != device),
         Demand("merge", "ram", merge_memory(shape, config.train)),
         Demand("convert", "ram", convert_memory(shape)),
         Demand("quantize", "ram", quantize_memory(shape)),
         Demand("serve", "ram", serve_memory(shape, config)),
         *disk_demands(shape, config),
     ]
-    found[2:2] = host
-    if is_sharded(config.train) or (policy is not None and policy.host_embedding):  # all of it goes to the card first
-        whole = {"weights": weight_bytes(shape, config.train.adapter, 2 if device == "gpu" else 4)}
-        place = "cuda context" if device == "gpu" else "process"
-        found.insert(0, Demand("load", device, whole | {place: trained.components[place]}))
-    return found
 
 
 def training_demands(
@@ -64,15 +58,26 @@ def training_demands(
     device: Literal["gpu", "ram"],
     policy: Recompute | None = None,
 ) -> list[Demand]:
-    """What training needs: on its device, and beside a card in host memory. All processes of a machine share RAM."""
-    many = config.train.nproc
-    trained = train_memory(shape, config, lengths, rows, on_gpu=device == "gpu", policy=policy)
+    """What training needs: on its device, and beside a card in host memory. All processes of a machine share RAM.
+
+    `load` is there when training needs less than all weights, which loading brings there first.
+    """
+    many, on_gpu = config.train.nproc, device == "gpu"
+    trained = train_memory(shape, config, lengths, rows, on_gpu=on_gpu, policy=policy)
+    found = []
+    if trained["weights"] < (whole := weight_bytes(shape, config.train.adapter, 2 if on_gpu else 4)):
+        process = "cuda context" if on_gpu else "process"
+        found.append(Demand("load", device, {"weights": whole, process: trained[process]}))
     if device == "ram":
-        return [Demand("train", "ram", {name: size * many for name, size in trained.items()})]
+        return [
+            Demand(demand.phase, "ram", {name: size * many for name, size in demand.components.items()})
+            for demand in (*found, Demand("train", "ram", trained))
+        ]
     host = {"process": int(constant("process_cuda")), "loading one matrix": 4 * _largest_matrix(shape)}
     if is_fused(shape, config.train):
         host |= offloaded(shape, config, batch_tokens(config, lengths, rows)[0], policy)
     return [
+        *found,
         Demand("train", "gpu", trained),
         Demand("train", "ram", {name: size * many for name, size in host.items()}),
     ]

@@ -12,11 +12,15 @@ Change = tuple[str, str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Remedy:
-    """One change (as `--set` text), the bytes it saves in the phase that does not fit, and whether that is enough."""
+    """What to change, the bytes it saves in the phase that does not fit, and whether that is enough.
+
+    `settings`: the changes as values of `--set`.
+    """
 
     change: str
     saves: int
     enough: bool
+    settings: tuple[str, ...]
 
 
 def find_remedies(
@@ -27,27 +31,47 @@ def find_remedies(
 
     demand_of: configuration → its demands with the smallest micro-batch (the effective batch stays the same).
     """
+    phases = ("load", "train") if failed.phase in ("load", "train") else (failed.phase,)
 
     def total(changed: RunConfig) -> int:
-        return next(d.total for d in demand_of(changed) if (d.phase, d.place) == (failed.phase, failed.place))
+        return max(d.total for d in demand_of(changed) if d.phase in phases and d.place == failed.place)
 
-    found, everything = [], config
-    for change, section, update in _changes(config, failed):
-        now = total(_changed(config, section, update))
-        if now < failed.total:
-            found.append(Remedy(change, failed.total - now, now <= usable))
-            everything = _changed(everything, section, update)
-    ranked = sorted(found, key=lambda remedy: (not remedy.enough, remedy.saves if remedy.enough else -remedy.saves))
+    before = max(failed.total, total(config))
+    found = []
+    for change in _changes(config, failed):
+        now = total(_changed(config, change))
+        if now < before:
+            found.append((change, Remedy(change[0], before - now, now <= usable, (change[0],))))
+    ranked = sorted(
+        (remedy for _, remedy in found),
+        key=lambda remedy: (not remedy.enough, remedy.saves if remedy.enough else -remedy.saves),
+    )
     if len(ranked) > 1 and not ranked[0].enough:
-        now = total(everything)
-        ranked.append(Remedy("all of these together", failed.total - now, now <= usable))
+        ranked.append(_together(config, [change for change, _ in found], before, usable, total))
     return ranked
+
+
+def _together(
+    config: RunConfig, changes: list[Change], before: int, usable: int, total: Callable[[RunConfig], int]
+) -> Remedy:
+    """One change after the other until it is enough; of several for the same key the first that suffices."""
+    chosen: dict[str, str] = {}
+    now = before
+    for change in changes:
+        config = _changed(config, change)
+        chosen[change[0].split("=")[0]] = change[0]
+        now = total(config)
+        if now <= usable:
+            break
+    return Remedy("all of these together", before - now, now <= usable, tuple(chosen.values()))
 
 
 def _changes(config: RunConfig, failed: Demand) -> Iterator[Change]:
     """(text, section, update) of changes that can matter for the phase."""
     if failed.place == "disk":
         yield from _disk_changes(config)
+    elif failed.phase == "load":
+        yield from _base_changes(config)
     elif failed.phase in ("train", "evaluate"):
         yield from _model_changes(config)
         yield from _train_changes(config) if failed.phase == "train" else _evaluate_changes(config)
@@ -55,26 +79,32 @@ def _changes(config: RunConfig, failed: Demand) -> Iterator[Change]:
         yield from _serve_changes(config)
 
 
-def _model_changes(config: RunConfig) -> Iterator[Change]:
-    if config.train.lora_r > 8:
-        yield "train.lora_r=8", "train", {"lora_r": 8}
+def _base_changes(config: RunConfig) -> Iterator[Change]:
     if config.train.adapter != "qlora":
         yield "train.adapter=qlora", "train", {"adapter": "qlora"}
 
 
+def _model_changes(config: RunConfig) -> Iterator[Change]:
+    if config.train.lora_r > 8:
+        yield "train.lora_r=8", "train", {"lora_r": 8}
+    yield from _base_changes(config)
+
+
 def _train_changes(config: RunConfig) -> Iterator[Change]:
-    if config.train.use_dora:
-        yield "train.use_dora=false", "train", {"use_dora": False}
-    if not config.train.gradient_checkpointing:
-        yield "train.gradient_checkpointing=true", "train", {"gradient_checkpointing": True}
-    if config.train.recompute != "auto":
-        yield "train.recompute=auto", "train", {"recompute": "auto"}
-    if config.train.activation_offloading is False:
-        yield "train.activation_offloading=auto", "train", {"activation_offloading": "auto"}
-    if config.train.embedding_offloading is False:
-        yield "train.embedding_offloading=auto", "train", {"embedding_offloading": "auto"}
-    if "8bit" not in config.train.optimizer:
-        yield "train.optimizer=paged_adamw_8bit", "train", {"optimizer": "paged_adamw_8bit"}
+    train = config.train
+    fast = train.kernels.model_copy(update={"use": "auto"})
+    for there, key, text, value in (
+        (train.use_dora, "use_dora", "false", False),
+        (train.lora_dropout > 0, "lora_dropout", "0", 0.0),
+        (train.kernels.use == "never", "kernels", "auto", fast),
+        (not train.gradient_checkpointing, "gradient_checkpointing", "true", True),
+        (train.recompute != "auto", "recompute", "auto", "auto"),
+        (train.activation_offloading is False, "activation_offloading", "auto", "auto"),
+        (train.embedding_offloading is False, "embedding_offloading", "auto", "auto"),
+        ("8bit" not in train.optimizer, "optimizer", "paged_adamw_8bit", "paged_adamw_8bit"),
+    ):
+        if there:
+            yield f"train.{key}{'.use' if key == 'kernels' else ''}={text}", "train", {key: value}
     for shorter in (config.sequence_len // part for part in (2, 4, 8)):
         if shorter >= 128:
             yield f"sequence_len={shorter}", "", {"sequence_len": shorter}
@@ -102,7 +132,8 @@ def _disk_changes(config: RunConfig) -> Iterator[Change]:
         yield f"export.quantizations=[{deploy}]", "export", {"quantizations": (deploy,)}
 
 
-def _changed(config: RunConfig, section: str, update: dict[str, Any]) -> RunConfig:
+def _changed(config: RunConfig, change: Change) -> RunConfig:
+    _, section, update = change
     if not section:
         return config.model_copy(update=update)
     return config.model_copy(update={section: getattr(config, section).model_copy(update=update)})

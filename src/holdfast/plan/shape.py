@@ -57,6 +57,7 @@ class ModelShape:
     output_bias: bool
     mlp_bias: bool
     context: int
+    activation: str = "silu"
     plain_attention: bool = True
     """Causal attention and nothing else: no sliding window, no dropout, no capped scores."""
 
@@ -144,6 +145,11 @@ def shape_of(config: dict[str, Any], path: Path) -> ModelShape:
         found = ", ".join(f"{key}: {config.get(key)!r}" for key in wrong)
         raise ModelError(f"{path}: expected whole numbers above 0, found {found}", hint="fetch the model again")
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    if heads % (config.get("num_key_value_heads") or heads):
+        raise ModelError(
+            f"{path}: {heads} attention heads cannot share {config['num_key_value_heads']} key/value heads",
+            hint="fetch the model again",
+        )
     attention_bias = bool(config.get("attention_bias", False)) and family != "mistral"
     tied = config.get("tie_word_embeddings")
     return ModelShape(
@@ -160,6 +166,7 @@ def shape_of(config: dict[str, Any], path: Path) -> ModelShape:
         output_bias=family != "qwen2" and attention_bias,
         mlp_bias=family == "llama" and bool(config.get("mlp_bias", False)),
         context=config.get("max_position_embeddings") or 0,
+        activation=str(config.get("hidden_act") or config.get("hidden_activation") or "silu"),
         plain_attention=_is_plain_attention(config, family),
     )
 

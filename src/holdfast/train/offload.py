@@ -74,7 +74,8 @@ class HostStore:
     def _buffer(self, layer: int, name: str, tensor: Tensor) -> Tensor:
         held = self.buffers.get((layer, name))
         if held is None or held.numel() < tensor.numel() or held.dtype != tensor.dtype:
-            size = -(-tensor.numel() * 9 // 8 // 4096) * 4096  # packed steps differ by a few tokens
+            # torch pins powers of two; so steps that differ by some tokens find room
+            size = 1 << (tensor.numel() - 1).bit_length()
             self.buffers[layer, name] = held = torch.empty(size, dtype=tensor.dtype, pin_memory=True)
         return held[: tensor.numel()]
 

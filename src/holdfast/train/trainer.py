@@ -214,7 +214,7 @@ def build_trainer(
         trainer.holdfast_path = fast_path.put_under(trainer.model, job.train, job.policy, sharded=job.sharded)
     if job.sharded:
         fast_path.shard_weights(trainer.holdfast_path if job.fast else None, None)
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and job.train.quantization != "none":
         compact(trainer.model)
     return trainer
 

@@ -87,6 +87,38 @@ def test_the_suggested_command_leads_to_a_plan_that_fits(tmp_path: Path) -> None
         assert make_plan(folder, run_config(sequence_len=8192, train=train), LENGTHS, hardware)["fits"]
 
 
+def test_changes_that_suffice_only_together_are_one_command(tmp_path: Path) -> None:
+    folder, hardware = write_config(tmp_path, "Qwen2.5-7B"), hardware_with(gpu_gib=8)
+    stock: dict[str, Any] = {"gradient_checkpointing": False, "lora_r": 32, "micro_batch_size": 1, "lora_dropout": 0.1}
+    problem = make_plan(folder, run_config(sequence_len=16384, train=stock), None, hardware)["problem"]
+    assert not any(remedy["enough"] for remedy in problem["remedies"][:-1])
+    together = problem["remedies"][-1]
+    assert together["enough"]
+    keys = [setting.split("=")[0] for setting in together["settings"]]
+    assert len(keys) == len(set(keys)) > 1
+    assert problem["next"] == "holdfast plan -c FILE " + " ".join(f"--set {s}" for s in together["settings"])
+    values = {key.removeprefix("train."): value for key, value in (s.split("=") for s in together["settings"])}
+    changed = run_config(sequence_len=int(values.pop("sequence_len", 16384)), train={**stock, **values})
+    assert make_plan(folder, changed, None, hardware)["fits"]
+
+
+def test_the_activation_decides_whether_layers_are_fused_as_in_training(tmp_path: Path) -> None:
+    folder = write_config(tmp_path, "Llama-3-8B")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_act": "gelu"}))
+    assert settings_on(24, folder)["recompute"] is None
+
+
+def test_gradients_of_earlier_micro_batches_count(tmp_path: Path) -> None:
+    folder, needed = write_config(tmp_path, "Qwen2.5-7B"), []
+    for steps in (1, 8):
+        train = {**EIGHT_BIT, "micro_batch_size": 1, "gradient_accumulation_steps": steps, "recompute": "layer"}
+        plan = plan_for(folder, run_config(sequence_len=1024, train=train), None, hardware_with(gpu_gib=16, ram_gib=64))
+        needed.append(phase(plan, "train", "gpu"))
+    more = needed[1]["components"]["graph buffers"] - needed[0]["components"]["graph buffers"]
+    assert more == needed[0]["components"]["adapter"], "one more set of float32 gradients beside those of the graph"
+
+
 def test_a_disk_that_is_too_small_is_found_before_training(tmp_path: Path) -> None:
     hardware = hardware_with(gpu_gib=24, disk_gib=20)
     plan = make_plan(write_config(tmp_path, "Qwen2.5-7B"), run_config(train=EIGHT_BIT), LENGTHS, hardware)
@@ -182,11 +214,11 @@ def test_one_level_can_be_asked_for_and_offloading_be_forbidden(tmp_path: Path) 
 
 def test_a_large_embedding_goes_to_the_host_where_that_makes_room(tmp_path: Path) -> None:
     folder = write_config(tmp_path, "Qwen2.5-7B")
-    table = 2 * 152064 * 3584
+    table, pinned = 2 * 152064 * 3584, 2**31
     config = run_config(sequence_len=1024, plan={"gpu": "8GB"}, train=EIGHT_BIT)
     plan = plan_for(folder, config, None, hardware_with(ram_gib=64))
     assert plan["settings"]["recompute"]["host_embedding"]
-    assert phase(plan, "train", "ram")["components"]["input embedding"] == table
+    assert phase(plan, "train", "ram")["components"]["input embedding"] == pinned, "torch pins powers of two"
     assert (
         phase(plan, "load", "gpu")["components"]["weights"]
         == phase(plan, "train", "gpu")["components"]["weights"] + table

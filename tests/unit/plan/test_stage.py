@@ -39,7 +39,7 @@ def test_the_stage_writes_plan_and_settings(tmp_path: Path) -> None:
 
 def test_a_run_that_does_not_fit_leaves_the_plan_but_no_settings(tmp_path: Path) -> None:
     context = context_for(tmp_path, "Qwen2.5-7B", plan={"gpu": "4GB"})
-    with pytest.raises(DoesNotFitError, match="train does not fit"):
+    with pytest.raises(DoesNotFitError, match="load does not fit"):
         stage.run(context)
     assert json.loads((context.out.path / "plan.json").read_text())["fits"] is False
     assert not (context.out.path / "settings.json").exists()
