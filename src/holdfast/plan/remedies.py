@@ -27,7 +27,7 @@ def find_remedies(
     config: RunConfig, failed: Demand, usable: int, demand_of: Callable[[RunConfig], list[Demand]]
 ) -> list[Remedy]:
     """Try each change alone, then all that help together. Those that suffice come first, the mildest of them
-    at the top; the others by what they save.
+    at the top, those that shorten rows behind the others; the rest by what they save.
 
     demand_of: configuration → its demands with the smallest micro-batch (the effective batch stays the same).
     """
@@ -42,13 +42,16 @@ def find_remedies(
         now = total(_changed(config, change))
         if now < before:
             found.append((change, Remedy(change[0], before - now, now <= usable, (change[0],))))
-    ranked = sorted(
-        (remedy for _, remedy in found),
-        key=lambda remedy: (not remedy.enough, remedy.saves if remedy.enough else -remedy.saves),
-    )
+    ranked = sorted((remedy for _, remedy in found), key=_rank)
     if len(ranked) > 1 and not ranked[0].enough:
         ranked.append(_together(config, [change for change, _ in found], before, usable, total))
     return ranked
+
+
+def _rank(remedy: Remedy) -> tuple[bool, bool, int]:
+    """Cutting rows comes after whatever else is enough."""
+    cuts = remedy.change.startswith("sequence_len=")
+    return (False, cuts, remedy.saves) if remedy.enough else (True, False, -remedy.saves)
 
 
 def _together(

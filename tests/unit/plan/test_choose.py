@@ -102,6 +102,14 @@ def test_changes_that_suffice_only_together_are_one_command(tmp_path: Path) -> N
     assert make_plan(folder, changed, None, hardware)["fits"]
 
 
+def test_rows_are_cut_only_where_nothing_else_is_enough(tmp_path: Path) -> None:
+    folder, hardware = write_config(tmp_path, "Llama-3-8B"), hardware_with(gpu_gib=8, ram_gib=64)
+    train = {"micro_batch_size": 1, "lora_dropout": 0.05, "optimizer": "paged_adamw_8bit"}
+    problem = make_plan(folder, run_config(sequence_len=2048, train=train), None, hardware)["problem"]
+    assert [r["change"] for r in problem["remedies"] if r["enough"]][0] == "train.lora_dropout=0"
+    assert any(r["enough"] and r["change"].startswith("sequence_len=") for r in problem["remedies"])
+
+
 def test_the_activation_decides_whether_layers_are_fused_as_in_training(tmp_path: Path) -> None:
     folder = write_config(tmp_path, "Llama-3-8B")
     config = json.loads((folder / "config.json").read_text())
