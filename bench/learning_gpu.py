@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -68,7 +68,8 @@ def both_paths(config: Path, scratch: Path, changes: list[str], seed: int) -> li
         if found:
             shared = scratch / f"{found[0]['path']}-{seed}"
             shutil.copytree(shared, folder, ignore=shutil.ignore_patterns("03-*", "05-*", "06-*"))
-        found.append(run_once(config, folder, seed, path, changes))
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:  # nothing of one path may meet the other
+            found.append(process.submit(run_once, config, folder, seed, path, changes).result())
         print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     return found
 
@@ -100,7 +101,7 @@ def main() -> None:
 
     smoke = ["train.max_steps=2", "prepare.near_duplicate_threshold=null"]
     seeds = range(1, (2 if options.smoke else options.seeds) + 1)
-    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as pool:
         config = write_example(Path(scratch) / "triage", 6 if options.smoke else None)
         work = partial(both_paths, config, Path(scratch), smoke if options.smoke else [])
         rows = [row for found in pool.map(work, seeds) for row in found]
