@@ -49,6 +49,16 @@ def test_interrupted_and_resumed_gives_the_bytes_of_the_whole_training(
     assert adapter_digest(whole, tmp_path / "x") not in plain, "the keys do something"
 
 
+def test_one_process_trains_on_one_of_several_cards(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = training.SFTConfig.n_gpu
+    monkeypatch.setattr(training.SFTConfig, "n_gpu", property(lambda self: getattr(self, "_n_gpu", 0) or 3))
+    assert training.build_arguments(short_job(base), tmp_path, evaluating=False)._n_gpu == 1
+    monkeypatch.setattr(training.SFTConfig, "n_gpu", seen)
+    assert training.build_arguments(short_job(base), tmp_path, evaluating=False).n_gpu == 0, "no card here"
+
+
 def test_neftune_noise_is_there_once_also_after_out_of_memory(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
