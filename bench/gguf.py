@@ -21,12 +21,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 ROOT = Path(__file__).parents[1]
 # This file has the name of the gguf package: its own folder must not be searched.
 sys.path[:] = [str(ROOT / "tests"), str(ROOT / "src"), *(p for p in sys.path if Path(p).resolve() != ROOT / "bench")]
 
+from random_weights import write_random_weights  # noqa: E402
 from reference_gguf import CONVERTER, FILE_TYPES, QUANTISER, compare_files, download  # noqa: E402
 
 HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, VOCABULARY = 1024, 2816, 16, 4, 151_936
@@ -130,8 +129,6 @@ def run(arguments: list[str]) -> Cost:
 
 def make_model(folder: Path, layers: int) -> int:
     """A Qwen2 checkpoint with random bfloat16 weights and a vocabulary of its real size; returns the parameters."""
-    import struct
-
     from tiny_checkpoint import CHATML, SPLIT
 
     folder.mkdir()
@@ -155,21 +152,7 @@ def make_model(folder: Path, layers: int) -> int:
         shapes[f"{at}mlp.down_proj.weight"] = (HIDDEN, FEED_FORWARD)
         shapes[f"{at}input_layernorm.weight"] = shapes[f"{at}post_attention_layernorm.weight"] = (HIDDEN,)
     shapes["model.norm.weight"] = (HIDDEN,)
-    random = np.random.default_rng(0).normal(0, 0.03, 1 << 24).astype(np.float32)
-    pool = (random.view(np.uint32) >> 16).astype(np.uint16)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, shape in shapes.items():
-        size = 2 * int(np.prod(shape))
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with (folder / "model.safetensors").open("wb") as out:
-        out.write(struct.pack("<Q", len(text)) + text)
-        for number, shape in enumerate(shapes.values()):
-            out.write(np.resize(np.roll(pool, 9973 * number), int(np.prod(shape))).data)
-    return offset // 2
+    return write_random_weights(folder / "model.safetensors", shapes, 0.03, 0)
 
 
 def _write_vocabulary(folder: Path, split: str, template: str) -> None:

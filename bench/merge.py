@@ -13,17 +13,19 @@ import importlib.metadata
 import json
 import os
 import platform
-import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from random_weights import write_random_weights  # noqa: E402
+
 HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, VOCABULARY, RANK = 4096, 14336, 32, 8, 128_256, 16
 LIMIT = 6_000_000_000
 SHARDS = 4
@@ -98,7 +100,7 @@ def make_model(folder: Path, layers: int) -> int:
     for number in range(SHARDS):
         file = f"model-{number + 1:05d}-of-{SHARDS:05d}.safetensors"
         part = names[number * len(names) // SHARDS : (number + 1) * len(names) // SHARDS]
-        _write(folder / file, {name: shapes[name] for name in part}, 0.02, number)
+        write_random_weights(folder / file, {name: shapes[name] for name in part}, 0.02, number)
         places |= dict.fromkeys(part, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return sum(int(np.prod(shape)) for shape in shapes.values())
@@ -116,7 +118,7 @@ def make_adapter(folder: Path, layers: int) -> None:
         if "_proj" in name:
             place = "base_model.model." + name.removesuffix(".weight")
             parts |= {f"{place}.lora_A.weight": (RANK, shape[1]), f"{place}.lora_B.weight": (shape[0], RANK)}
-    _write(folder / "adapter_model.safetensors", parts, 0.01, 99)
+    write_random_weights(folder / "adapter_model.safetensors", parts, 0.01, 99)
 
 
 def _shapes(layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -133,27 +135,6 @@ def _shapes(layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"{at}{part}.weight", (HIDDEN,)
     yield "model.norm.weight", (HIDDEN,)
     yield "lm_head.weight", (VOCABULARY, HIDDEN)
-
-
-def _write(path: Path, shapes: dict[str, tuple[int, ...]], deviation: float, seed: int) -> None:
-    random = np.random.default_rng(seed).normal(0, deviation, 1 << 22).astype(np.float32)
-    pool = (random.view(np.uint32) >> 16).astype(np.uint16)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, shape in shapes.items():
-        size = 2 * int(np.prod(shape))
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as out:
-        out.write(struct.pack("<Q", len(text)) + text)
-        for number, shape in enumerate(shapes.values()):
-            turned = np.roll(pool, 9973 * number)
-            left = int(np.prod(shape))
-            while left > 0:
-                out.write(turned[:left].data)
-                left -= len(turned)
 
 
 if __name__ == "__main__":
