@@ -32,7 +32,7 @@ CARDS = (
     ("24GB", 24.0, "Qwen2.5-7B", 8192, 2),
     ("24GB", 24.0, "Llama-3-8B", 8192, 2),
 )
-# What is tried in turn where the planner's settings do not fit: changes of the policy, and of torch's allocator.
+# What is tried in turn where the planner's settings do not fit: simpler policies.
 SMALLER: tuple[dict[str, Any], ...] = (
     {},
     {"levels": None, "level": "layer", "graph_tokens": 2048},
@@ -132,7 +132,8 @@ def main() -> None:
     cards = (("8GB", 7.5, "smoke", 256, 2),) if options.smoke else CARDS
     measure = tight if options.tight else load if options.load else run
     rows = [measure(*card) for card in cards if options.only in (None, card[0])]
-    print(json.dumps({"bench": "gpu_cards", **environment(), "rows": rows}))
+    name = "gpu_cards --tight" if options.tight else "gpu_cards"
+    print(json.dumps({"bench": name, **environment(), "rows": rows}))
     return None
 
 

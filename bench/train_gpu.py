@@ -165,8 +165,6 @@ def in_processes(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     for group in groups:
         command = [sys.executable, __file__, "--worker", json.dumps(group)]
         environ = dict(os.environ)
-        if "alloc" in group[0]:  # read when CUDA starts; torch 2.9 renamed the variable
-            environ |= {"PYTORCH_CUDA_ALLOC_CONF": group[0]["alloc"], "PYTORCH_ALLOC_CONF": group[0]["alloc"]}
         if group[0]["trainer"] == "unsloth" and "UNSLOTH_SITE" in environ:  # it pins older versions of TRL and datasets
             environ["PYTHONPATH"] = environ["UNSLOTH_SITE"] + ":" + environ.get("PYTHONPATH", "")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:

@@ -31,6 +31,21 @@ def read_model(
         document = {}
     if not isinstance(document, dict):
         raise ConfigError(f"{path}:1: expected `key: value` lines, found {type(document).__name__}")
+    return check_document(kind, document, str(path), lines, overrides, f"correct the file; {hint}")
+
+
+def check_document(
+    kind: type[Model],
+    document: dict[str, Any],
+    name: str,
+    lines: dict[KeyPath, int],
+    overrides: dict[KeyPath, Any] | None,
+    hint: str,
+) -> Model:
+    """Check a document that came from `name`, with `overrides` in it; `lines` says where its keys are.
+
+    Raises ConfigError listing all problems.
+    """
     for keys, value in (overrides or {}).items():
         _set(document, keys, value)
     try:
@@ -38,10 +53,9 @@ def read_model(
     except ValidationError as error:
         # A list whose items are wrong counts as empty to pydantic, which would be one more error, and an untrue one.
         items = [item for item in error.errors() if not (item["type"] == "too_short" and item["input"])]
-        problems = [_describe(kind, path, lines, item) for item in items]
+        problems = [_describe(kind, name, lines, item) for item in items]
         raise ConfigError(
-            f"{len(problems)} error{'s' if len(problems) > 1 else ''} in {path}:\n  " + "\n  ".join(problems),
-            hint=f"correct the file; {hint}",
+            f"{len(problems)} error{'s' if len(problems) > 1 else ''} in {name}:\n  " + "\n  ".join(problems), hint=hint
         ) from None
 
 
@@ -54,20 +68,20 @@ def _set(document: dict[str, Any], keys: KeyPath, value: Any) -> None:
     document[str(keys[-1])] = value
 
 
-def _describe(kind: type[BaseModel], path: Path, lines: dict[KeyPath, int], item: Any) -> str:
+def _describe(kind: type[BaseModel], source: str, lines: dict[KeyPath, int], item: Any) -> str:
     location: KeyPath = tuple(item["loc"])
     ends = range(len(location), 0, -1)
     places = [(*location[: n - 1], step) for n in ends for step in (location[n - 1], str(location[n - 1]))]
-    line = next((lines[place] for place in places if place in lines), 1)
+    where = f"{source}:{next((lines[place] for place in places if place in lines), 1)}" if lines else source
     name = ".".join(map(str, location))
     if item["type"] == "extra_forbidden":
         known = _keys_at(kind, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
         meant = f", did you mean {near[0]!r}?" if near else f"; known here: {', '.join(sorted(known))}"
-        return f"{path}:{line}: unknown key {name!r}{meant}"
+        return f"{where}: unknown key {name!r}{meant}"
     if item["type"] == "missing":
-        return f"{path}:{line}: {name!r} is missing"
-    return f"{path}:{line}: {name}: {WORDS.get(item['type'], item['msg'])}; found {_short(item['input'])}"
+        return f"{where}: {name!r} is missing"
+    return f"{where}: {name}: {WORDS.get(item['type'], item['msg'])}; found {_short(item['input'])}"
 
 
 def _short(value: Any) -> str:

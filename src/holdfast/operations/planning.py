@@ -3,18 +3,17 @@
 import json
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from holdfast import models
-from holdfast.core.config import RunConfig, load_config
+from holdfast.core.config import RunConfig, load_config, parse_override
 from holdfast.core.console import Console
 from holdfast.core.documents import read_json
 from holdfast.core.errors import DoesNotFitError, Interrupted, UsageError
 from holdfast.core.files import atomic_write
 from holdfast.core.manifest import MANIFEST
 from holdfast.core.rundir import RunDir
-from holdfast.core.validated import read_model
+from holdfast.core.validated import check_document, read_model
 
 if TYPE_CHECKING:
     from holdfast.plan.advice import Answers
@@ -88,10 +87,9 @@ def _config_and_model(
 
 def _defaults(overrides: list[str]) -> RunConfig:
     """A configuration that names no data, with what `--set` changes."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "plan.yaml"
-        path.write_text('name: plan\ncollect: {sources: [{path: "-"}]}\n')
-        return load_config(path, overrides)
+    document = {"name": "plan", "collect": {"sources": [{"path": "-"}]}}
+    hint = "correct --set; `holdfast config-schema` prints every key with its type and default"
+    return check_document(RunConfig, document, "--set", {}, dict(map(parse_override, overrides)), hint)
 
 
 def _model_folder(name: str) -> Path:

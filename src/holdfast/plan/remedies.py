@@ -66,7 +66,7 @@ def _together(
         now = total(config)
         if now <= usable:
             break
-    return Remedy("all of these together", before - now, now <= usable, tuple(chosen.values()))
+    return Remedy(f"{', '.join(chosen.values())} together", before - now, now <= usable, tuple(chosen.values()))
 
 
 def _changes(config: RunConfig, failed: Demand) -> Iterator[Change]:

@@ -166,7 +166,7 @@ def shape_of(config: dict[str, Any], path: Path) -> ModelShape:
         output_bias=family != "qwen2" and attention_bias,
         mlp_bias=family == "llama" and bool(config.get("mlp_bias", False)),
         context=config.get("max_position_embeddings") or 0,
-        activation=str(config.get("hidden_act") or config.get("hidden_activation") or "silu"),
+        activation=str(config.get("hidden_act") or "silu"),
         plain_attention=_is_plain_attention(config, family),
     )
 

@@ -1,10 +1,9 @@
 """Weights moved together, so that the memory between them can be used.
 
 Loading makes a 16-bit copy of each matrix before it is quantised, and what is left when the copies are gone is
-scattered among weights that stay. torch's allocator gives memory back in pages of 20 MiB: 1.1 GiB of free memory in a
-7B model and 1.4 in an 8B one lay in pages that no request fitted into and that were not wholly free (docs/log.md).
-Memory of another stream comes from pages of its own, so the weights are copied there, layer by layer, each into one
-piece.
+scattered among weights that stay. torch's allocator gives memory back in pages of 20 MiB: in models of 7B and 8B 1.1
+to 1.4 GiB lay in pages that no request fitted into and that were not wholly free (docs/log.md). Memory of another
+stream comes from pages of its own, so the weights are copied there, layer by layer, each into one piece.
 """
 
 from collections.abc import Iterator

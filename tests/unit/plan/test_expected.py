@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.console import Console
+from holdfast.core.errors import ConfigError
 from holdfast.operations.planning import plan as operation
 from holdfast.plan.choose import plan_for
 from holdfast.plan.constants import GIB
@@ -35,6 +36,15 @@ def measured(trainer: str) -> list[dict[str, Any]]:
 
 def shape_in(row: dict[str, Any]) -> ModelShape:
     return shape_of(CONFIGS[row["shape"]], Path(row["shape"]))
+
+
+def test_a_model_without_a_configuration_is_planned_with_what_set_says(tmp_path: Path) -> None:
+    folder, out = str(write_config(tmp_path, "Llama-3-8B")), Console(quiet=True)
+    assert operation(None, folder, "8GB", ["sequence_len=512"], out) == 0
+    assert operation(None, folder, "8GB", ["sequence_len=32768", "train.recompute=none"], out) == 21
+    with pytest.raises(ConfigError, match=r"(?s)^1 error in --set:.*unknown key 'train.lora', did you mean") as caught:
+        operation(None, folder, "8GB", ["train.lora=8"], out)
+    assert caught.value.hint.startswith("correct --set")
 
 
 def test_every_measured_speed_of_the_fast_path_lies_in_the_range() -> None:
