@@ -25,11 +25,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 INTERRUPTED = 130
 
 
-def train(command: list[str], expected: int = 0) -> None:
+def train(command: list[str]) -> None:
     """One `holdfast train` to its end."""
+    began = time.monotonic()
     done = subprocess.run(command, env=environment_of_child(), capture_output=True, text=True, check=False)
-    if done.returncode != expected:
+    if done.returncode != 0:
         raise SystemExit(f"exit {done.returncode}: {' '.join(command)}\n{done.stderr[-3000:]}")
+    print(f"trained in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
 def environment_of_child() -> dict[str, str]:
@@ -47,6 +49,7 @@ def stop_at_first_checkpoint(command: list[str], run: Path) -> float:
     _, errors = process.communicate()
     if process.returncode != INTERRUPTED:
         raise SystemExit(f"exit {process.returncode} instead of {INTERRUPTED}: {errors.decode()[-2000:]}")
+    print(f"stopped in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
     return time.monotonic() - began
 
 

@@ -30,7 +30,7 @@ from gpu_trainers import run_config
 from train_gpu import CONTEXT, GIB, environment
 
 CARD = 24.0  # GiB
-NCCL = 0.4  # GiB that its buffers may take outside of torch's allocator
+NCCL = 1.0  # GiB that its buffers may take outside of torch's allocator
 WARM = 2
 
 

@@ -64,7 +64,10 @@ TABLE = (
     Constant("gain_keep_weights", 0.015, "ratio", "measured", f"{_RUN}: 12 ms of unpacking in a step of 840 ms"),
     Constant("step_overhead_graph", 640, "tokens", "measured", f"{_RUN}: 78 ms for 900 tokens, 46 of them work"),
     Constant("step_overhead", 900, "tokens", "measured", f"{_RUN}: 132 against 117 ms at 1k without the graph"),
-    Constant("nccl_buffers", 400 * MIB, "byte", "estimate", "of a process that trains with others; not measured yet"),
+    Constant(
+        "nccl_buffers", 1000 * MIB, "byte", "measured",
+        "2026-11-21, two H200, torch 2.11: bench/train_two.py: beside torch and the context fsdp 0.97, ddp 0.70 GiB",
+    ),
     Constant(
         "fragmentation", 0.04, "share", "measured",
         f"{_CARDS} --tight (bench/results): 8B at 8k trains with 4 % more than its peak, not with 2 %",
