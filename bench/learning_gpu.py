@@ -12,12 +12,12 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -60,6 +60,16 @@ def run_once(config_file: Path, folder: Path, seed: int, path: str, changes: lis
     }  # fmt: skip
 
 
+def run_apart(*arguments: Any) -> dict[str, Any]:
+    """`run_once` in a process of its own: nothing of one path may meet the other.
+
+    Not by multiprocessing's spawn: there the loader's workers are spawned as well, and each imports torch anew.
+    """
+    command = [sys.executable, __file__, "--once", json.dumps(arguments, default=str)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
 def both_paths(config: Path, scratch: Path, changes: list[str], seed: int) -> list[dict[str, Any]]:
     """Plain, then fast, with the stages before `train` computed once."""
     found: list[dict[str, Any]] = []
@@ -68,8 +78,7 @@ def both_paths(config: Path, scratch: Path, changes: list[str], seed: int) -> li
         if found:
             shared = scratch / f"{found[0]['path']}-{seed}"
             shutil.copytree(shared, folder, ignore=shutil.ignore_patterns("03-*", "05-*", "06-*"))
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:  # nothing of one path may meet the other
-            found.append(process.submit(run_once, config, folder, seed, path, changes).result())
+        found.append(run_apart(config, folder, seed, path, changes))
         print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     return found
 
@@ -96,7 +105,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="seeds at the same time")
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--once", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.once:
+        config_file, folder, *rest = json.loads(options.once)
+        print(json.dumps(run_once(Path(config_file), Path(folder), *rest)))
+        return
     from train_gpu import environment
 
     smoke = ["train.max_steps=2", "prepare.near_duplicate_threshold=null"]

@@ -1,20 +1,24 @@
 """Training speed and memory on one card, holdfast and its peers side by side; one JSON line.
 
     python bench/train_gpu.py --peers                     # every trainer, both shapes, 1k, 8k and 16k tokens a step
+    python bench/train_gpu.py --peers --shape Llama-3-8B  # one of the shapes
     python bench/train_gpu.py --case holdfast Qwen2.5-7B nf4 16384 cheap
     python bench/train_gpu.py --smoke                     # the same code on a tiny model, CPU or GPU
 
 Each trainer runs in a process of its own (some of them patch the libraries). tokens/s counts real tokens, never
-padding; peak_gib is torch's peak allocated over the measured steps, reserved_gib what its allocator held.
+padding; peak_gib is torch's peak allocated over the measured steps, reserved_gib what its allocator held. A signal ends
+it early: it prints what it has, with `cut: true`.
 """
 
 import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,21 +164,27 @@ def run_cases(cases: list[dict[str, Any]]) -> None:
 
 
 def in_processes(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One process after the other; progress goes to stderr."""
-    rows = []
+    """Rows of one process after the other; progress goes to stderr."""
+    return list(_rows_of(groups))
+
+
+def _rows_of(groups: list[list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
     for group in groups:
         command = [sys.executable, __file__, "--worker", json.dumps(group)]
         environ = dict(os.environ)
         if group[0]["trainer"] == "unsloth" and "UNSLOTH_SITE" in environ:  # it pins older versions of TRL and datasets
             environ["PYTHONPATH"] = environ["UNSLOTH_SITE"] + ":" + environ.get("PYTHONPATH", "")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
-            for line in process.stdout or []:
-                if line.startswith("ROW "):
-                    rows.append(json.loads(line[4:]))
-                    print(line[4:].strip(), file=sys.stderr, flush=True)
-    return rows
+            try:
+                for line in process.stdout or []:
+                    if line.startswith("ROW "):
+                        print(line[4:].strip(), file=sys.stderr, flush=True)
+                        yield json.loads(line[4:])
+            finally:
+                process.kill()  # still runs only when a signal has ended this
 
 
+SHAPES_OF_PEERS = ("Qwen2.5-7B", "Llama-3-8B")
 # What the planner chooses for holdfast at each budget: for 8 to 16 GB (what is kept goes to the host, or is computed
 # again), and for a card with room.
 OURS: dict[int, tuple[dict[str, Any], ...]] = {
@@ -229,6 +239,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--shape", default=None, choices=SHAPES_OF_PEERS, help="of --peers: this one alone")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--case", nargs=5, metavar=("TRAINER", "SHAPE", "BASE", "TOKENS", "LEVEL"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -250,10 +261,16 @@ def main() -> None:
     elif options.cases:
         groups = json.loads(options.cases.read_text())
     else:
-        groups = peer_groups(["Qwen2.5-7B", "Llama-3-8B"], [1024, 8192, 16384])
+        shapes = [options.shape] if options.shape else list(SHAPES_OF_PEERS)
+        groups = peer_groups(shapes, [1024, 8192, 16384])
     limit = _in_a_process_of_its_own("--limit")
-    rows = in_processes(groups)
-    print(json.dumps({"bench": "train_gpu", **environment(), "gemm_tflops": limit, "rows": rows}))
+    document: dict[str, Any] = {"bench": "train_gpu", **environment(), "gemm_tflops": limit, "rows": []}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        document["rows"].extend(_rows_of(groups))
+    except KeyboardInterrupt:
+        document["cut"] = True
+    print(json.dumps(document))
     return None
 
 

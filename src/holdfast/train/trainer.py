@@ -1,6 +1,7 @@
 """The only mapping from our configuration onto TRL, PEFT and bitsandbytes."""
 
 import json
+import multiprocessing
 import time
 import warnings
 from collections.abc import Callable
@@ -277,7 +278,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         use_cpu=not cuda,
         bf16=cuda,
         dataloader_pin_memory=cuda,
-        dataloader_num_workers=1 if cuda and job.fast else 0,  # the next batch is made while the card computes
+        dataloader_num_workers=_loader_workers(job, cuda=cuda),
         disable_tqdm=True,
         seed=job.seed,
         data_seed=job.seed,
@@ -286,6 +287,11 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
     # refuses: one process trains on one card, `--nproc` on several.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
+
+
+def _loader_workers(job: Job, *, cuda: bool) -> int:
+    """One makes the next batch while the card computes; none where it would import torch anew for each evaluation."""
+    return 1 if cuda and job.fast and multiprocessing.get_start_method() == "fork" else 0
 
 
 def _stop_if_asked(request: StopRequest, trainer: Any, console: Console) -> None:
