@@ -59,6 +59,16 @@ def test_one_process_trains_on_one_of_several_cards(
     assert training.build_arguments(short_job(base), tmp_path, evaluating=False).n_gpu == 0, "no card here"
 
 
+@pytest.mark.parametrize(("method", "workers"), [("fork", 1), ("spawn", 0), ("forkserver", 0)])
+def test_a_loader_has_a_worker_only_where_starting_one_is_cheap(
+    method: str, workers: int, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda: method)
+    assert training._loader_workers(short_job(base), cuda=True) == workers
+    assert training._loader_workers(short_job(base), cuda=False) == 0
+    assert training._loader_workers(short_job(base, kernels={"use": "never"}), cuda=True) == 0
+
+
 def test_neftune_noise_is_there_once_also_after_out_of_memory(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
