@@ -205,7 +205,7 @@ def serve(
     quant: Quant = None,
     as_json: Json = False,
 ) -> None:
-    """Serve the deployed model (OpenAI-compatible) until Ctrl-C."""
+    """Serve the deployed model (OpenAI-compatible) until Ctrl-C; greedy, as measured, where a request does not say."""
     from holdfast.operations.runs import serve as operation
 
     finish(

@@ -86,7 +86,9 @@ def _serve_here(settings: dict[str, Any], report: int) -> None:
     params.api_keys = [settings["api_key"]] if settings["api_key"] else []
     params.n_ctx = settings["n_ctx"] * settings["parallel"]
     params.n_parallel = settings["parallel"]
-    params.kv_unified = True
+    params.kv_unified = False  # else one request takes the others' context, and all of them fail
+    params.n_predict = settings["answer_tokens"]
+    params.sampling.temp = 0.0
     params.cpuparams.n_threads = settings["threads"]
     params.cpuparams_batch.n_threads = settings["threads"]
     params.use_jinja = True
@@ -121,9 +123,10 @@ def _become_llama_server(settings: dict[str, Any], report: int) -> None:
     command = [
         settings["llama_server"], "--model", settings["gguf"], "--alias", settings["alias"], "--host", host,
         "--port", str(port), "--ctx-size", total_ctx, "--parallel", str(settings["parallel"]), "--threads", threads,
+        "--temp", "0", "--predict", str(settings["answer_tokens"]),
     ]  # fmt: skip
     hardening = {
-        "LLAMA_ARG_JINJA": "1", "LLAMA_ARG_KV_UNIFIED": "1", "LLAMA_ARG_CACHE_RAM": "0", "LLAMA_ARG_OFFLINE": "1",
+        "LLAMA_ARG_JINJA": "1", "LLAMA_ARG_KV_UNIFIED": "0", "LLAMA_ARG_CACHE_RAM": "0", "LLAMA_ARG_OFFLINE": "1",
         "LLAMA_ARG_NO_WEBUI": "1", "LLAMA_ARG_WEBUI": "0", "LLAMA_ARG_UI": "0", "LLAMA_ARG_CORS_ORIGINS": "",
         "LLAMA_ARG_NO_ENDPOINT_SLOTS": "1", "LLAMA_ARG_ENDPOINT_SLOTS": "0",
         "LLAMA_ARG_CACHE_PROMPT": "1" if settings["cache_prompt"] else "0", "LLAMA_ARG_LOG_VERBOSITY": "1",

@@ -9,6 +9,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -174,16 +175,17 @@ class LlamaServer:
         except TimeoutError:
             raise ServerError(f"the server gave no answer to {route} within {seconds:.0f} s") from None
         except (OSError, ValueError) as error:
-            raise self._gone(f"no answer to {route} ({error})") from None
+            raise self.gone(f"no answer to {route} ({error})") from None
 
-    def _gone(self, what: str) -> ServerError:
-        """A ServerError that says whether the child still runs, with the start of its log."""
+    def gone(self, what: str) -> ServerError:
+        """A ServerError that says whether the child still runs or how it ended, with the start of its log."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=1)
         status = self.process.poll()
         state = "it still runs" if status is None else f"it ended with {_describe_status(status)}"
         log = "".join(f"\n  | {line}" for line in self.log_lines())
-        return ServerError(f"llama.cpp server: {what}; {state}{f'. Its log begins:{log}' if log else ''}")
+        hint = "`dmesg` says whether the kernel ended it for want of memory" if status == -signal.SIGKILL else ""
+        return ServerError(f"llama.cpp server: {what}; {state}{f'. Its log begins:{log}' if log else ''}", hint=hint)
 
 
 def start_server(
@@ -196,13 +198,15 @@ def start_server(
     threads: int = 0,
     api_key: str | None = None,
     alias: str = "holdfast",
+    answer_tokens: int = -1,
     cache_prompt: bool = False,
     descriptor: int | None = None,
     start_seconds: float = START_SECONDS,
 ) -> LlamaServer:
     """Serve a GGUF file; returns when it is loaded. `n_ctx` tokens for each of `parallel` requests; port 0 = any.
 
-    threads: 0 = one for each physical core. descriptor: an open file to serve instead of opening `gguf` again, so
+    A request that does not say otherwise is answered greedily, with at most `answer_tokens` tokens (-1 = as many as the
+    context holds). threads: 0 = one for each physical core. descriptor: an open file to serve instead of opening `gguf` again, so
     that what was hashed is what is loaded. Raises ServerError: port taken, bad file (with the log), time-out.
     """
     _check_gguf(gguf, descriptor)
@@ -213,7 +217,8 @@ def start_server(
     settings = {
         "gguf": str(gguf.resolve()) if descriptor is None else f"/proc/self/fd/{descriptor}",
         "host": host, "port": port, "n_ctx": n_ctx, "parallel": parallel, "threads": threads,
-        "api_key": api_key, "alias": alias, "cache_prompt": cache_prompt, "llama_server": binary,
+        "api_key": api_key, "alias": alias, "answer_tokens": answer_tokens, "cache_prompt": cache_prompt,
+        "llama_server": binary,
         "parent": os.getpid(), "started_by_main_thread": threading.current_thread() is threading.main_thread(),
     }  # fmt: skip
     log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the server)
@@ -243,7 +248,7 @@ def _await_health(server: LlamaServer, settings: dict[str, Any], gguf: Path, sec
         raise ServerError(f"{gguf} was not loaded within {seconds:.0f} s")
     report = json.loads(process.stdout.readline() or b"{}")
     if "url" not in report:
-        raise server._gone(f"{gguf} cannot be served")
+        raise server.gone(f"{gguf} cannot be served")
     server.url = report["url"]
     while True:
         try:
@@ -251,7 +256,7 @@ def _await_health(server: LlamaServer, settings: dict[str, Any], gguf: Path, sec
             return
         except ServerError as error:
             if process.poll() is not None:
-                raise server._gone(f"{gguf} cannot be served") from None
+                raise server.gone(f"{gguf} cannot be served") from None
             if time.monotonic() > deadline:
                 raise ServerError(f"{gguf} was not loaded within {seconds:.0f} s: {error.message}") from None
         time.sleep(0.1)

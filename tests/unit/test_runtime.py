@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -197,6 +198,32 @@ def test_each_of_several_requests_has_the_whole_context(tiny: Path) -> None:
         assert [reply.tokens for reply in replies] == [30] * 4
 
 
+def ask_plainly(running: LlamaServer, text: str, **more: object) -> dict[str, Any]:
+    """A client's request that says nothing of decoding."""
+    body = json.dumps({"messages": [{"role": "user", "content": text}], **more}).encode()
+    answer: dict[str, Any] = json.load(urllib.request.urlopen(running.url + "/v1/chat/completions", body, timeout=60))
+    return answer
+
+
+def test_a_long_request_does_not_take_the_context_of_another(tiny: Path) -> None:
+    with start_server(tiny, parallel=2, n_ctx=256, threads=1) as running:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask_plainly(running, "x" * 300, max_tokens=1)
+        assert refused.value.code == 400
+        replies = running.chat_many([user("x" * 100)] * 2, 1000)
+        assert all(reply.prompt_tokens + reply.tokens <= 257 for reply in replies)
+
+
+def test_a_request_that_says_nothing_of_decoding_is_answered_as_the_items_were(tiny: Path) -> None:
+    with start_server(tiny, threads=1, answer_tokens=12) as running:
+        greedy = running.chat(user("hello"), 12)
+        for _ in range(3):
+            answer = ask_plainly(running, "hello")
+            assert answer["choices"][0]["message"]["content"] == greedy.text
+            assert answer["usage"]["completion_tokens"] == 12
+        assert ask_plainly(running, "hello", max_tokens=20)["usage"]["completion_tokens"] == 20
+
+
 def test_the_environments_proxy_never_sees_a_prompt(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with start_server(tiny, threads=1) as running:
@@ -281,8 +308,9 @@ def test_a_server_that_dies_says_so(tiny: Path) -> None:
     with start_server(tiny, threads=1) as running:
         running.process.kill()
         running.process.wait()
-        with pytest.raises(ServerError, match="it ended with signal 9"):
+        with pytest.raises(ServerError, match="it ended with signal 9") as caught:
             running.chat(user("hello"), 1)
+        assert "dmesg" in caught.value.hint
 
 
 def test_an_open_descriptor_is_served_when_the_name_is_gone(tiny: Path, tmp_path: Path) -> None:
@@ -298,12 +326,15 @@ def test_a_llama_server_on_the_path_is_preferred(tiny: Path, tmp_path: Path, mon
     binary = write_llama_server(tmp_path)
     monkeypatch.setenv("PATH", f"{binary.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("LLAMA_ARG_TOOLS", "all")
-    with start_server(tiny, parallel=2, n_ctx=100, api_key="s3cret") as running:
+    with start_server(tiny, parallel=2, n_ctx=100, api_key="s3cret", answer_tokens=48) as running:
         assert running.backend == "llama-server"
         assert running.chat(user("hello"), 1).tokens == 1
         child = running.process.pid
     arguments, variables = json.loads((tmp_path / "record.json").read_text())
     assert arguments[arguments.index("--ctx-size") + 1] == "200"
+    assert arguments[arguments.index("--temp") + 1] == "0"
+    assert arguments[arguments.index("--predict") + 1] == "48"
+    assert variables["LLAMA_ARG_KV_UNIFIED"] == "0"
     assert "s3cret" not in arguments
     assert variables["LLAMA_API_KEY"] == "s3cret"
     assert "LLAMA_ARG_TOOLS" not in variables

@@ -42,7 +42,8 @@ def serve(
     quant: str | None,
     console: Console,
 ) -> None:
-    """Serve a run's model over HTTP (OpenAI-compatible) until SIGINT or SIGTERM.
+    """Serve a run's model over HTTP (OpenAI-compatible) until SIGINT or SIGTERM. A request that does not say otherwise
+    is answered as the test items were: greedily, with at most evaluate.max_new_tokens tokens.
 
     Raises UsageError (verdict is not `keep`, run.yaml has other values than were measured, no such file, host without
     key), IntegrityError (the file is not what the manifest says), ServerError (port taken, server died).
@@ -62,6 +63,7 @@ def serve(
         start_server(
             model.path, descriptor=model.descriptor, host=host, port=port, api_key=key, alias=config.name,
             n_ctx=config.verify.n_ctx, threads=config.verify.threads, parallel=config.serve.parallel,
+            answer_tokens=config.evaluate.max_new_tokens,
         ) as server,
         _stop_signals() as stop,  # last: while a large file is hashed and loaded, Ctrl-C must end the command at once
     ):  # fmt: skip
@@ -72,7 +74,7 @@ def serve(
         console.say("stop with Ctrl-C")
         while not stop.wait(0.2):
             if server.process.poll() is not None:
-                raise ServerError(f"the server ended by itself: {' / '.join(server.log_lines()) or 'no log'}")
+                raise server.gone("it no longer answers")
     console.say("stopped")
 
 
@@ -200,8 +202,10 @@ def _read_key(path: Path | None) -> str | None:
         key = path.read_text().strip()
     except OSError as error:
         raise UsageError(f"the API key file {path} cannot be read: {error.strerror}") from None
-    if not key or any(character.isspace() or character == "," for character in key):
-        raise UsageError(f"{path} must hold one key: one word without commas", hint=f"openssl rand -hex 32 > {path}")
+    except UnicodeDecodeError:
+        key = ""
+    if not key.isascii() or not key.isprintable() or not key or any(character.isspace() or character == "," for character in key):
+        raise UsageError(f"{path} must hold one key: one word of ASCII characters without commas", hint=f"openssl rand -hex 32 > {path}")
     return key
 
 

@@ -38,3 +38,11 @@ def test_a_signal_while_the_model_is_loaded_ends_the_command(tmp_path: Path, mon
 def test_an_empty_question_is_not_answered(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no question"):
         launch.ask(tmp_path, " \n", quant=None, console=Console(quiet=True))
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", b"a,b", b"\xff\xfe\x00", "schl\u00fcssel".encode(), b"a\x07"])
+def test_a_file_that_holds_no_key_is_refused(content: bytes, tmp_path: Path) -> None:
+    key = tmp_path / "api.key"
+    key.write_bytes(content)
+    with pytest.raises(UsageError, match="must hold one key"):
+        launch.serve(tmp_path, host="127.0.0.1", port=0, api_key_file=key, quant=None, console=Console(quiet=True))
