@@ -121,7 +121,7 @@ def disk_full_error(error: BaseException, folder: Path | None = None) -> StageEr
     full = any(map(_says_full, _causes(error) if failed else (error,)))
     if not full and not failed:
         return None
-    name = getattr(error, "filename", None)
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy: where it goes
     where = Path(str(name)) if name else folder or Path.cwd()
     what = f" while writing {where.name}" if name else ""
     folder = next((p for p in (where, *where.parents) if p.exists()), Path("/"))

@@ -59,6 +59,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success it becomes `path`, on any error it is removed.
 
     The temporary thing may be a file or a folder; an older folder at `path` is replaced (for a moment there is none).
+    An OSError of writing that names no file (a full disk) gets `path`, so that the right disk is told.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent)) / path.name
@@ -71,6 +72,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             sync_file(temporary)
             temporary.replace(path)
         sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(temporary.parent, ignore_errors=True)
 

@@ -41,11 +41,23 @@ def init(directory: Path, console: Console, axolotl: Path | None = None, copies:
     taken = [path.name for path in files if (directory / path.name).exists()]
     if taken:
         raise UsageError(f"{directory} already has {', '.join(taken)}; nothing was written", hint="use another folder")
-    directory.mkdir(parents=True, exist_ok=True)
-    for path in files:
-        shutil.copyfile(path, directory / path.name)
+    _copy_all(files, directory)
     names = [path.name for path in files]
     config = directory / "holdfast.yaml"
     text = f"wrote {', '.join(names)}\nnext: edit {config}, then: holdfast run -c {config}"
     console.result({"directory": str(directory), "files": names}, text)
     return 0
+
+
+def _copy_all(files: list[Path], directory: Path) -> None:
+    """All of them or none: what a full disk cut short would look like the user's own files to the next `init`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    begun: list[Path] = []
+    try:
+        for path in files:
+            begun.append(directory / path.name)
+            shutil.copyfile(path, begun[-1])
+    except BaseException:
+        for copy in begun:
+            copy.unlink(missing_ok=True)
+        raise

@@ -204,8 +204,16 @@ def _read_key(path: Path | None) -> str | None:
         raise UsageError(f"the API key file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         key = ""
-    if not key.isascii() or not key.isprintable() or not key or any(character.isspace() or character == "," for character in key):
-        raise UsageError(f"{path} must hold one key: one word of ASCII characters without commas", hint=f"openssl rand -hex 32 > {path}")
+    if (
+        not key.isascii()
+        or not key.isprintable()
+        or not key
+        or any(character.isspace() or character == "," for character in key)
+    ):
+        raise UsageError(
+            f"{path} must hold one key: one word of ASCII characters without commas",
+            hint=f"openssl rand -hex 32 > {path}",
+        )
     return key
 
 

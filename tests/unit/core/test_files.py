@@ -174,6 +174,13 @@ def test_a_full_disk_leaves_the_old_file_and_is_told_as_such(tmp_path: Path, mon
     assert unnamed is not None and f"left in {tmp_path}. Nothing" in unnamed.message
 
 
+def test_a_write_that_fails_names_the_file_that_was_to_be(tmp_path: Path) -> None:
+    for at_first, named in ((None, str(tmp_path / "f")), ("other", "other")):
+        with pytest.raises(OSError, match="No space") as caught, atomic_path(tmp_path / "f"):
+            raise OSError(errno.ENOSPC, "No space left on device", at_first)
+        assert caught.value.filename == named
+
+
 def test_a_really_full_device_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as caught, atomic_path(tmp_path / "file") as temporary:
         temporary.write_text("half")
