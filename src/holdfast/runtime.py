@@ -76,9 +76,7 @@ class LlamaServer:
         logit_bias: dict[int, float] | None = None,
     ) -> Reply:
         """Answer a conversation greedily; nothing is reused from earlier requests, so the answer is reproducible.
-
-        Raises ServerError when the prompt does not fit the context or the server does not answer.
-        """
+        Raises ServerError when the prompt does not fit the context or the server does not answer."""
         body: dict[str, Any] = {
             "messages": _rows(messages), "max_tokens": max_tokens, "temperature": 0, "top_k": 1, "seed": 0,
             "cache_prompt": False, "reasoning_format": "none",
@@ -112,9 +110,7 @@ class LlamaServer:
     ) -> list[Reply]:
         """Answer many conversations, `parallel` at a time, in their order; `on_done(1)` after each answer.
 
-        With more than one at a time the server computes them in one batch, whose rounding depends on which requests
-        meet in it: use `parallel=1` where the answers must be the same on every run.
-        """
+        With more at a time rounding depends on which meet in a batch: `parallel=1` gives the same on every run."""
         with ThreadPoolExecutor(self.parallel) as pool:
             futures = [pool.submit(self.chat, messages, max_tokens) for messages in conversations]
             try:
@@ -129,8 +125,7 @@ class LlamaServer:
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
         """Token ids of a text. `add_special` puts the BOS token before it where the model wants one (chat does)."""
         body = {"content": text, "add_special": add_special, "parse_special": parse_special}
-        tokens: list[int] = self.post("/tokenize", body)["tokens"]
-        return tokens
+        return list(self.post("/tokenize", body)["tokens"])
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt text that the server makes of a conversation (its chat template, generation prompt included)."""
@@ -181,8 +176,7 @@ class LlamaServer:
         """A ServerError that says whether the child still runs or how it ended, with the start of its log."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=1)
-        status = self.process.poll()
-        state = "it still runs" if status is None else f"it ended with {_describe_status(status)}"
+        state = _describe_status(status := self.process.poll())
         log = "".join(f"\n  | {line}" for line in self.log_lines())
         hint = "`dmesg` says whether the kernel ended it for want of memory" if status == -signal.SIGKILL else ""
         return ServerError(f"llama.cpp server: {what}; {state}{f'. Its log begins:{log}' if log else ''}", hint=hint)
@@ -205,9 +199,9 @@ def start_server(
 ) -> LlamaServer:
     """Serve a GGUF file; returns when it is loaded. `n_ctx` tokens for each of `parallel` requests; port 0 = any.
 
-    A request that does not say otherwise is answered greedily, with at most `answer_tokens` tokens (-1 = as many as the
-    context holds). threads: 0 = one for each physical core. descriptor: an open file to serve instead of opening `gguf` again, so
-    that what was hashed is what is loaded. Raises ServerError: port taken, bad file (with the log), time-out.
+    threads: 0 = one for each physical core. answer_tokens: for requests that do not say (-1 = no limit); these are
+    answered greedily. descriptor: an open file to serve instead of opening `gguf` again, so that what was hashed is
+    what is loaded. Raises ServerError: port taken, bad file (with the log), time-out.
     """
     _check_gguf(gguf, descriptor)
     bring_loopback_up()
@@ -216,9 +210,8 @@ def start_server(
     binary = shutil.which("llama-server")
     settings = {
         "gguf": str(gguf.resolve()) if descriptor is None else f"/proc/self/fd/{descriptor}",
-        "host": host, "port": port, "n_ctx": n_ctx, "parallel": parallel, "threads": threads,
-        "api_key": api_key, "alias": alias, "answer_tokens": answer_tokens, "cache_prompt": cache_prompt,
-        "llama_server": binary,
+        "host": host, "port": port, "n_ctx": n_ctx, "parallel": parallel, "threads": threads, "api_key": api_key,
+        "alias": alias, "answer_tokens": answer_tokens, "cache_prompt": cache_prompt, "llama_server": binary,
         "parent": os.getpid(), "started_by_main_thread": threading.current_thread() is threading.main_thread(),
     }  # fmt: skip
     log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the server)
@@ -301,5 +294,7 @@ def _reason(error: urllib.error.HTTPError) -> str:
         return text[:200]
 
 
-def _describe_status(status: int) -> str:
-    return f"signal {-status}" if status < 0 else f"exit status {status}"
+def _describe_status(status: int | None) -> str:
+    if status is None:
+        return "it still runs"
+    return f"it ended with signal {-status}" if status < 0 else f"it ended with exit status {status}"

@@ -5,6 +5,7 @@ Written for lm_eval 0.4.13: docs/task_guide.md (keys), evaluator.py and loggers/
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def export_task(folder: Path, name: str, task: Task, items: Sequence[Example], m
 def command(folder: Path, name: str, url: str = "http://127.0.0.1:8080") -> str:
     """The line that runs an exported task against a served model."""
     return (
-        f"cd {folder} && lm_eval --model local-chat-completions --model_args model=holdfast,"
+        f"cd {shlex.quote(str(folder))} && lm_eval --model local-chat-completions --model_args model=holdfast,"
         f"base_url={url}/v1/chat/completions,num_concurrent=1,max_retries=1 --include_path . --tasks {name} "
         "--apply_chat_template --log_samples --output_path results"
     )

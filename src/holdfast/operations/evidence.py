@@ -1,5 +1,6 @@
 """More from a finished run's answers: `rescore` (new scores for stored answers) and `export-eval` (out to lm_eval)."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def export_eval(folder: Path, to: Path, console: Console) -> int:
     if task.scorers:
         names = ", ".join(scorer.score for scorer in task.scorers)
         console.warn(f"lm_eval will not compute the contract's own scorers ({names})")
-    text = f"{len(items)} items in {to}\n  holdfast serve {folder}\n  {document['command']}"
+    serve = f"holdfast serve {shlex.quote(str(folder))} --host 127.0.0.1 --port 8080"  # where the command asks
+    text = f"{len(items)} items in {to}\n  {serve}\n  {document['command']}"
     console.result(document, text)
     return 0
 

@@ -124,8 +124,9 @@ def check(folder: Path, console: Console, *, read_data: bool = False) -> int:
             f"{len(problems)} file{'s are' if len(problems) > 1 else ' is'} not what the manifests say:\n  {listed}",
             hint="holdfast run -c FILE rebuilds what changed; restore the base model if it was changed by mistake",
         )
-    text = f"{products} products are what their manifests say"
-    console.result({"run_dir": str(folder), "products": products, "problems": [], "exit_code": 0}, text)
+    left = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
+    document = {"run_dir": str(folder), "products": products, "unfinished": unfinished, "problems": [], "exit_code": 0}
+    console.result(document, f"{products} products are what their manifests say{left}")
     return 0
 
 

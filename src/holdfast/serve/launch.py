@@ -14,7 +14,7 @@ from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.digest import digest_bytes
 from holdfast.core.documents import deployed_quantization
-from holdfast.core.errors import IntegrityError, ServerError, UsageError
+from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.manifest import read_manifest
 from holdfast.core.measured import SERVED, refuse_unmeasured
 from holdfast.core.records import Message

@@ -52,10 +52,23 @@ def test_a_removed_manifest_does_not_hide_a_changed_product(run: Path) -> None:
     assert problems_of(run) == [f"{folder / MANIFEST}: missing, but 03-plan was made from that stage"]
 
 
-def test_a_run_that_stopped_early_is_as_it_should_be(run: Path) -> None:
+def test_a_run_that_stopped_early_is_as_it_should_be(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("prepare", "plan"):
         (run / FOLDERS[name] / MANIFEST).unlink()
-    assert runs.check(run, Console(quiet=True)) == 0
+    assert runs.check(run, Console()) == 0
+    assert "; not finished: prepare, plan" in capsys.readouterr().out
+
+
+def test_status_says_where_a_decided_run_lost_its_verdict(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verdict, said in (("keep", False), (None, True)):
+        monkeypatch.setattr(runs, "current_verdict", lambda run_dir, verdict=verdict: verdict)
+        runs.status(run, Console())
+        assert (f"holdfast check {run} names them" in capsys.readouterr().out) is said
+    (run / FOLDERS["plan"] / MANIFEST).unlink()
+    runs.status(run, Console())
+    assert "names them" not in capsys.readouterr().out
 
 
 def test_status_names_the_process_that_works_in_the_folder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

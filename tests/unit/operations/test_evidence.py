@@ -8,10 +8,12 @@ import pytest
 
 from holdfast import decide
 from holdfast.core.config import RunConfig
+from holdfast.core.console import Console
 from holdfast.core.errors import IntegrityError
 from holdfast.core.manifest import Manifest, describe_products, write_manifest
 from holdfast.core.rundir import RunDir
 from holdfast.operations import compare, verdict
+from holdfast.operations.evidence import export_eval
 from holdfast.pipeline import STAGES
 
 CONFIG = RunConfig.model_validate({"name": "r", "collect": {"sources": [{"path": "a"}]}, "verify": {"deploy": "auto"}})
@@ -57,3 +59,14 @@ def test_redacted_values_in_answers_fail_a_gate_wherever_gates_are_counted(tmp_p
     assert [(gate.name, gate.passed) for gate in gates] == [
         ("maximum_slice_regression", True), ("redacted values", False),
     ]  # fmt: skip
+
+
+def test_the_lines_that_export_eval_prints_fit_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunDir(tmp_path / "a run")
+    run.write_config(CONFIG.model_copy(update={"serve": CONFIG.serve.model_copy(update={"port": 9000})}))
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    folder = finish(run, "prepare", {"task.json": {"task": "t"}, "test.jsonl": {"messages": turns, "source": "t:1"}})
+    assert folder.is_dir() and export_eval(run.path, tmp_path / "to here", Console()) == 0
+    _, serve, command = (line.strip() for line in capsys.readouterr().out.splitlines())
+    assert serve == f"holdfast serve '{run.path}' --host 127.0.0.1 --port 8080"
+    assert command.startswith(f"cd '{tmp_path / 'to here'}' && ") and "base_url=http://127.0.0.1:8080/" in command
