@@ -75,7 +75,7 @@ def decide(
         reasons += advice(results)
     elif verdict == "undecidable":
         reasons.append(
-            ONE_LABEL if only_label(tuned) and comparison["p_value"] < gates.alpha else _more_items(comparison)
+            ONE_LABEL if only_label(tuned) and comparison["p_value"] < gates.alpha else _more_items(comparison, gates)
         )
     return Decision(verdict, EXIT_CODES[verdict], tuple(reasons), tuple(results))
 
@@ -248,8 +248,13 @@ def _describe_gate(gate: GateResult) -> str:
     return f"Gate {gate.name} failed: measured {gate.say(gate.measured)}, {word} {gate.say(gate.limit)} asked for."
 
 
-def _more_items(comparison: Mapping[str, Any]) -> str:
-    limits = comparison["sensitivity"]
+def _more_items(comparison: Mapping[str, Any], gates: DecideConfig) -> str:
+    limits, n = comparison["sensitivity"], independent(comparison)
+    fewest = max(gates.minimum_items, _fewest_items(gates.alpha))
+    if n < fewest and (limits["items_needed"] or 0) <= fewest:
+        return f"Next: {fewest - n} more test items; with fewer than {fewest} nothing is decided, whatever they say."
+    if limits["more_items"] == 0:
+        return "Next: more test items; what these show lies just at the limit."
     if limits["more_items"]:
         return (
             f"Next: about {limits['more_items']} more test items would decide ({limits['items_needed']} in all, "

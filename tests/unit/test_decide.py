@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from holdfast.core.config import DecideConfig, RunConfig
 from holdfast.core.console import Console
@@ -48,6 +49,27 @@ def verdict_of(
 ) -> Decision:
     rungs = [rung("F16", tuned), rung("Q4_K_M", deployed)]
     return decide(results(0.5), results(tuned), rungs[1], comparison, DecideConfig(**gates), parity=PARITY, rungs=rungs)
+
+
+@pytest.mark.parametrize(
+    ("items", "needed", "gates", "said"),
+    [
+        (5, 4, {}, "Next: 15 more test items; with fewer than 20 nothing is decided"),
+        (5, 12, {"minimum_items": 1}, "Next: about 7 more test items would decide (12 in all"),
+        (3, 2, {"minimum_items": 1}, "Next: 3 more test items; with fewer than 6 nothing is decided"),
+        (120, 8, {"minimum_items": 500}, "Next: 380 more test items; with fewer than 500 nothing is decided"),
+        (120, 700, {"minimum_items": 500}, "Next: about 580 more test items would decide (700 in all"),
+        (5, None, {}, "Next: 15 more test items"),
+        (40, 40, {}, "Next: more test items; what these show lies just at the limit"),
+        (40, None, {}, "Next: more test items; too few of these tell the two models apart"),
+    ],
+)
+def test_what_is_said_of_more_items_is_true(items: int, needed: int | None, gates: dict[str, Any], said: str) -> None:
+    more = None if needed is None else max(0, needed - items)
+    seen = {"power": 0.8, "minimum_detectable_effect": None, "items_needed": needed, "more_items": more}
+    comparison = compared(0.04, -0.02, 0.1, 0.2, items=items, sensitivity=seen)
+    decision = verdict_of(comparison, **gates)
+    assert decision.verdict == "undecidable" and decision.reasons[-1].startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -359,3 +381,9 @@ def test_weak_knowledge_names_what_is_wrong_most_often() -> None:
     text = " ".join(decision.reasons)
     assert "most often wrong: places (60 items), figures (3 items)" in text
     assert "Q8_0 (40.0 %)" in text
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-30, 0.9, 1.0])
+def test_a_limit_that_the_bootstrap_cannot_reach_or_that_says_nothing_is_refused(alpha: float) -> None:
+    with pytest.raises(ValidationError, match="alpha"):
+        DecideConfig(alpha=alpha)

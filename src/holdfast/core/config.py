@@ -141,7 +141,7 @@ class DecideConfig(Section):
     number of slices."""
     maximum_first_token_seconds: Annotated[float, Field(gt=0)] | None = None
     """Gate: median seconds to the first token of the deployed file on this machine; `null` = no limit."""
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    alpha: Annotated[float, Field(ge=1e-6, le=0.5)] = 0.05
     """Significance limit of the exact test; the interval has confidence 1 - alpha."""
 
 
