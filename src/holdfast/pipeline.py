@@ -154,7 +154,7 @@ def _bring_up_to_date(
     if why is None:
         console.say(f"{number}: up to date")
         return Outcome(stage.name, "skipped", 0.0)
-    preflight.refuse_without_key(stage.name, [each.name for each in wanted], config, run_dir)
+    preflight.refuse_before(stage.name, [each.name for each in wanted], config, run_dir)
     if stage.name in forced:
         folder.clear()
     resumed = folder.begin(key)

@@ -8,6 +8,8 @@ from holdfast.core.config import RunConfig
 from holdfast.core.errors import UsageError
 from holdfast.core.rundir import STAGE_NAMES, RunDir
 from holdfast.core.weight_files import require_whole_weights
+from holdfast.evaluate.scorers import require_score
+from holdfast.evaluate.tasks import read_task
 from holdfast.redact.digests import DIGESTS_FILE, read_masked
 
 LOOKS_FOR_MASKED = "evaluate"  # the stage that needs the key of what `collect` masked
@@ -22,6 +24,15 @@ def refuse_in_vain(wanted: Collection[str], forced: Collection[str], config: Run
         raise UsageError(f"--from begins after --until {list(wanted)[-1]}: nothing would be done again")
     if needs_base:
         require_whole_weights(models.find_base_model(config.base_model))
+
+
+def refuse_before(stage: str, wanted: Collection[str], config: RunConfig, run_dir: RunDir) -> None:
+    """Before the folder of a stage is made empty. Raises what `refuse_without_key` raises, ConfigError when answers do
+    not get the score `decide.primary`: finished answers must not go for a word that is spelled wrong."""
+    refuse_without_key(stage, wanted, config, run_dir)
+    task = run_dir.stage("prepare").path / "task.json"
+    if stage == "evaluate" and task.is_file():
+        require_score(read_task(task), config.decide.primary)
 
 
 def refuse_without_key(stage: str, wanted: Collection[str], config: RunConfig, run_dir: RunDir) -> None:

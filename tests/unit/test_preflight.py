@@ -8,7 +8,7 @@ from holdfast import pipeline
 from holdfast.core.config import load_config
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
-from holdfast.core.errors import KeyFileError
+from holdfast.core.errors import ConfigError, KeyFileError
 from holdfast.core.rundir import RunDir
 from holdfast.pipeline import Stage
 from holdfast.redact.digests import DIGESTS_FILE, Memory
@@ -58,3 +58,22 @@ def test_a_missing_key_is_refused_before_training_and_not_where_it_is_not_needed
     assert run() == [] and run(imatrix=True) == ["07-export"], "what is up to date, and what comes later, needs none"
     with pytest.raises(KeyFileError, match="is gone"):
         run(alpha=0.01)
+
+
+def test_finished_answers_outlive_a_misspelled_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(context: StageContext) -> None:
+        context.out.write_json("task.json", {"task": "t"})
+
+    def evaluate(context: StageContext) -> None:
+        context.out.write_text("samples.jsonl", "hours of work")
+
+    stages = (Stage("prepare", 1, prepare, (), {}), Stage("evaluate", 1, evaluate, ("decide.primary",), {}))
+    monkeypatch.setattr(pipeline, "STAGES", stages)
+    monkeypatch.setattr(pipeline, "describe_environment", dict)
+    config = changed(load_config(write_toy_config(tmp_path)), "decide", primary="valid_json")
+    run_dir = RunDir(tmp_path / "run")
+    pipeline.run_pipeline(config, run_dir, Console(quiet=True))
+    with pytest.raises(ConfigError, match="'valid_jsn', but answers of task 't' get only the scores valid_json"):
+        pipeline.run_pipeline(changed(config, "decide", primary="valid_jsn"), run_dir, Console(quiet=True))
+    outcomes = pipeline.run_pipeline(config, run_dir, Console(quiet=True))
+    assert [outcome.action for outcome in outcomes] == ["skipped", "skipped"]

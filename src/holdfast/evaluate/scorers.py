@@ -89,14 +89,19 @@ def check_primary(task: Task, examples: Sequence[Example], primary: str) -> None
 
     Raises ConfigError, ContractError.
     """
+    require_score(task, primary)
+    check_references(task.scorers, examples, task.answer_schema)
+    check_judges(task.scorers, examples)
+
+
+def require_score(task: Task, primary: str) -> None:
+    """Raise ConfigError when answers of the task do not get the score to decide by."""
     known = task_scores(task)
     if primary not in known:
         raise ConfigError(
             f"decide.primary is {primary!r}, but answers of task {task.task!r} get only the scores {', '.join(known)}",
             hint="name one of them, or add it to `scorers:` of the contract",
         )
-    check_references(task.scorers, examples, task.answer_schema)
-    check_judges(task.scorers, examples)
 
 
 def score_sample(task: Task, example: Example, output: str, stopped: bool, tokens: int) -> dict[str, Any]:
