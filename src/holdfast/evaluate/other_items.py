@@ -12,7 +12,7 @@ from holdfast.core.records import Example, jsonl_bytes
 from holdfast.core.rundir import utc_now
 from holdfast.evaluate.compare import compare_samples
 from holdfast.evaluate.lm_eval import sample_rows
-from holdfast.evaluate.room import check_room
+from holdfast.evaluate.room import check_room, check_server_room
 from holdfast.evaluate.runtimes import answer_with_server, answer_with_transformers
 from holdfast.evaluate.scorers import check_primary, score_sample, summarize
 from holdfast.evaluate.stage import quantization_of
@@ -34,13 +34,20 @@ def measure_other_items(
     """Baseline and tuned (in transformers, or `gguf` in the llama.cpp server) on `items`, compared in pairs.
 
     `primary`: the score to compare by, else that of the run. `samples_out`: a folder for samples in lm_eval's layout.
-    Raises ContractError when an item's reference cannot be scored.
+    Raises ContractError when an item's reference cannot be scored, StageError when an item is too long.
     """
     metric = primary or config.decide.primary
     check_items(task, items, metric)
     check_primary(task, items, metric)
     base = models.find_base_model(config.base_model)
     check_room(base, items, config.evaluate.max_new_tokens)
+    if gguf is not None:
+        check_server_room(base, items, config.evaluate.max_new_tokens, config.verify.n_ctx)
+    if strangers := asked_otherwise(task, items):
+        console.warn(
+            f"{len(strangers)} of {len(items)} items are asked without the instruction that every training row began "
+            f"with, for example {strangers[0]}; the model was trained to answer {task.instruction!r}"
+        )
     precision = quantization_of(config)
     before = answer_with_transformers(base, None, precision, items, config.evaluate, console)
     if gguf is None:
@@ -71,6 +78,12 @@ def measure_other_items(
             for b, t in zip(baseline, tuned, strict=True)
         ],
     }  # fmt: skip
+
+
+def asked_otherwise(task: Task, items: Sequence[Example]) -> list[str]:
+    """Sources of the items whose first question does not begin with the instruction of the task."""
+    asked = ((item.source, next((m.content for m in item.messages if m.role == "user"), "")) for item in items)
+    return [source for source, text in asked if not text.startswith(task.instruction)]
 
 
 def write_samples(

@@ -1,4 +1,4 @@
-"""Is there room for the right answer? An item whose reference is cut off at `max_new_tokens` cannot be won."""
+"""Is there room for the question and the right answer? An item that is cut off cannot be won."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,4 +28,19 @@ def check_room(folder: Path, examples: Sequence[Example], max_new_tokens: int) -
             f"{len(cut)} of {len(examples)} references are longer than evaluate.max_new_tokens {max_new_tokens}: "
             f"both models would be cut off before the answer ends; the longest has {longest} tokens ({source})",
             hint=f"--set evaluate.max_new_tokens={longest}, or shorten the answers",
+        )
+
+
+def check_server_room(folder: Path, examples: Sequence[Example], max_new_tokens: int, n_ctx: int) -> None:
+    """Raise StageError when a prompt and an answer do not fit the server's context of `n_ctx` tokens.
+
+    folder: the base model, whose tokenizer counts. Checked before either model answers: the server is asked last.
+    """
+    tokenizer = models.load_tokenizer(folder)
+    prompt, source = max((len(models.encode_prompt(tokenizer, list(one.prompt))), one.source) for one in examples)
+    if prompt + max_new_tokens > n_ctx:
+        raise StageError(
+            f"{source}: its prompt has {prompt} tokens and an answer may have {max_new_tokens}: "
+            f"{prompt + max_new_tokens} in all, but the run was measured with verify.n_ctx {n_ctx}",
+            hint="shorten the item or leave it out; --runtime transformers has no such limit",
         )
