@@ -55,7 +55,7 @@ def compare(
     alpha: Annotated[float, typer.Option("--alpha", help="Chance of a false `better`.", min=1e-6, max=0.5)] = 0.05,
     as_json: Json = False,
 ) -> None:
-    """Rank several runs on the items that all of them answered, corrected for the number of pairs."""
+    """Rank several runs that answered the same items, corrected for the number of pairs."""
     from holdfast.operations.compare import compare as operation
 
     finish(lambda console: operation(run_folders, console, deployed=deployed, alpha=alpha), as_json)

@@ -34,8 +34,7 @@ class Ranking(NamedTuple):
 def rank_runs(samples: Mapping[str, Sequence[Row]], metric: str, alpha: float) -> Ranking:
     """Rank runs by their samples on one 0/1 score; `samples` maps a run's name to its rows of samples.jsonl.
 
-    Raises UsageError for fewer than two runs or one without that score, IntegrityError when the runs did not answer
-    the same items.
+    Raises UsageError for fewer than two runs, one without that score, or one that answered other items.
     """
     if len(samples) < 2:
         raise UsageError(f"comparing needs at least 2 different runs, got {len(samples)}")
@@ -46,6 +45,7 @@ def rank_runs(samples: Mapping[str, Sequence[Row]], metric: str, alpha: float) -
                 f"{', '.join(rows[0]['scores'])}",
                 hint="name first a run whose decide.primary all of them have",
             )
+    _require_same_items(samples)
     couples = list(itertools.combinations(samples, 2))
     found = [compare_samples(samples[a], samples[b], metric, alpha / len(couples)) for a, b in couples]
     adjusted = holm([comparison.p_value for comparison in found])
@@ -58,6 +58,20 @@ def rank_runs(samples: Mapping[str, Sequence[Row]], metric: str, alpha: float) -
     beaten = {name: sum(pair.better == name for pair in pairs) for name in samples}
     best = next((name for name, count in beaten.items() if count == len(samples) - 1), None)
     return Ranking(scores, pairs, best)
+
+
+def _require_same_items(samples: Mapping[str, Sequence[Row]]) -> None:
+    first, *others = samples
+    known = {row["id"] for row in samples[first]}
+    for name in others:
+        found = {row["id"] for row in samples[name]}
+        if found != known:
+            raise UsageError(
+                f"{first} and {name} did not answer the same items: {len(known & found)} are common, "
+                f"{len(known - found)} only in {first}, {len(found - known)} only in {name}",
+                hint="compare runs that have one test split (prepare.split_lock keeps it), or measure both with "
+                "holdfast eval RUN --data FILE",
+            )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

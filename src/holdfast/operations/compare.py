@@ -1,4 +1,4 @@
-"""`holdfast compare`: several finished runs on the items that all of them answered."""
+"""`holdfast compare`: several finished runs that answered the same items."""
 
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from holdfast.core.rundir import RunDir
 def compare(folders: list[Path], console: Console, *, deployed: bool, alpha: float) -> int:
     """Rank the runs' tuned (or deployed) models on the primary score of the first run.
 
-    Raises UsageError when a run is not finished, IntegrityError when its samples are not what they were or the runs
-    did not answer the same items.
+    Raises UsageError when a run is not finished or the runs did not answer the same items, IntegrityError when samples
+    are not what they were.
     """
     from holdfast.evaluate.compare_runs import rank_runs
 

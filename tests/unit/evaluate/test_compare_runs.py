@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.core.errors import IntegrityError, UsageError
+from holdfast.core.errors import UsageError
 from holdfast.evaluate.compare_runs import holm, rank_runs
 
 
@@ -61,8 +61,10 @@ def test_equal_models_are_rarely_called_different_however_many_there_are() -> No
 def test_fewer_than_two_runs_and_other_items_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 2 different runs, got 1"):
         rank_runs({"a": rows([1])}, "label_accuracy", 0.05)
-    with pytest.raises(IntegrityError, match="the same items"):
-        rank_runs({"a": rows([1, 1]), "b": rows([1])}, "label_accuracy", 0.05)
+    with pytest.raises(
+        UsageError, match="a and c did not answer the same items: 1 are common, 1 only in a, 0 only in c"
+    ):
+        rank_runs({"a": rows([1, 1]), "b": rows([1, 0]), "c": rows([1])}, "label_accuracy", 0.05)
 
 
 def test_a_run_without_the_score_of_the_first_one_is_named() -> None:
