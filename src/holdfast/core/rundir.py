@@ -118,9 +118,9 @@ class RunDir:
             raise UsageError(f"{self.path} is not a run folder (no run.yaml)", hint="holdfast run -c FILE makes one")
         try:
             return RunConfig.model_validate(yaml.safe_load((self.path / "run.yaml").read_text(encoding="utf-8")))
-        except (ValidationError, yaml.YAMLError, ValueError):
+        except (ValidationError, yaml.YAMLError, ValueError) as error:
             hint = "holdfast run -c FILE --run-dir DIR writes it again"
-            raise IntegrityError(f"{self.path / 'run.yaml'} is damaged", hint) from None
+            raise IntegrityError(f"{self.path / 'run.yaml'} is damaged: {_first_problem(error)}", hint) from None
 
     def journal(self, event: str, **values: Any) -> None:
         """Append one event to `journal.jsonl`. After a line torn by a full disk or a kill it starts on a new line."""
@@ -178,3 +178,15 @@ class RunDir:
         for folder in self.path.glob(f"{TEMPORARY_PREFIX}*"):
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _first_problem(error: Exception) -> str:
+    """What is wrong with a run.yaml, in one line: someone edited it, or a holdfast with other keys wrote it. Its text
+    is not shown: it may hold words that are to stay secret (redact.deny)."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    first, more = error.errors()[0], error.error_count() - 1
+    where = ".".join(map(str, first["loc"]))
+    return f"{where + ': ' if where else ''}{first['msg']}" + (f" (and {more} more)" if more else "")

@@ -20,7 +20,7 @@ def compare(folders: list[Path], console: Console, *, deployed: bool, alpha: flo
     """
     from holdfast.evaluate.compare_runs import rank_runs
 
-    names = dict.fromkeys(str(folder) for folder in folders)
+    names = list({folder.resolve(): str(folder) for folder in reversed(folders)}.values())[::-1]
     first = RunDir(folders[0])
     metric = first.read_config().decide.primary
     refuse_unmeasured(first, first.read_config(), "evaluate", ("decide.primary",))

@@ -149,6 +149,25 @@ def test_a_damaged_run_yaml_is_an_integrity_error(run: RunDir, content: bytes) -
         run.read_config()
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("sequence_len: ", "sequence_lan: "), "sequence_lan: Extra inputs are not permitted"),
+        (("seed: 42", "seed: many"), "seed: Input should be a valid integer"),
+        (("seed: ", "seed: [s3cret"), "line "),
+    ],
+)
+def test_a_run_yaml_that_was_edited_says_where_it_is_wrong(change: tuple[str, str], said: str, tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "r")
+    run.path.mkdir()
+    run.write_config(RunConfig.model_validate({"name": "r", "collect": {"sources": [{"path": "a"}]}}))
+    path = run.path / "run.yaml"
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(IntegrityError) as caught:
+        run.read_config()
+    assert f"run.yaml is damaged: {said}" in caught.value.message and "s3cret" not in caught.value.message
+
+
 def test_a_stage_begins_with_its_intent_alone(stage: StageFolder) -> None:
     assert stage.begin("k") is False
     assert [p.name for p in stage.path.iterdir()] == ["intent.json"] and read_intent_key(stage.path) == "k"

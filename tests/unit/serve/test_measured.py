@@ -68,3 +68,10 @@ def test_compare_takes_the_score_and_the_file_that_were_measured(run: RunDir) ->
     run.write_config(CONFIG.model_copy(update=CHANGES["verify.deploy"]))
     with pytest.raises(UsageError, match=r"says verify.deploy F16, but 08-verify was made with Q4_K_M"):
         compare.compare([run.path, run.path], Console(quiet=True), deployed=True, alpha=0.05)
+
+
+def test_one_run_under_two_names_is_not_compared_with_itself(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "_samples", lambda *_: [])
+    again = run.path / ".." / run.path.name
+    with pytest.raises(UsageError, match="at least 2 different runs, got 1"):
+        compare.compare([run.path, again], Console(quiet=True), deployed=False, alpha=0.05)
