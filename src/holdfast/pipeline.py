@@ -178,7 +178,8 @@ def _bring_up_to_date(
 
 
 def reason_to_run(folder: Path, key: str) -> str | None:
-    """Why a stage must run, in words; None when its manifest has this key and its products verify."""
+    """Why a stage must run, in words; None when its manifest has this key and its products verify. IntegrityError when
+    all that is wrong is a file that someone put there."""
     try:
         manifest = read_manifest(folder)
     except IntegrityError:
@@ -188,6 +189,7 @@ def reason_to_run(folder: Path, key: str) -> str | None:
     if manifest.key != key:
         return "its configuration or materials changed"
     problems = verify_products(folder, manifest)
+    preflight.refuse_added_files(folder, problems)
     if problems:
         return f"{problems[0].path} is {problems[0].problem}" + (
             f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

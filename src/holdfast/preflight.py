@@ -1,11 +1,12 @@
 """What would be noticed only after hours of work, or never, is refused before it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from holdfast import models
 from holdfast.core.config import RunConfig
-from holdfast.core.errors import UsageError
+from holdfast.core.errors import IntegrityError, UsageError
+from holdfast.core.manifest import Mismatch
 from holdfast.core.rundir import STAGE_NAMES, RunDir
 from holdfast.core.weight_files import require_whole_weights
 from holdfast.evaluate.scorers import require_score
@@ -44,3 +45,17 @@ def refuse_without_key(stage: str, wanted: Collection[str], config: RunConfig, r
     if STAGE_NAMES.index(stage) <= STAGE_NAMES.index(LOOKS_FOR_MASKED) and digests.is_file():
         key_file = config.redact.pseudonym_key_file
         read_masked(digests, Path(key_file) if key_file else None)
+
+
+def refuse_added_files(folder: Path, problems: Sequence[Mismatch]) -> None:
+    """IntegrityError when every product of a finished stage is whole and files were added to them: to make the stage
+    again would cost its hours for nothing, and remove files that holdfast did not write."""
+    if not problems or any(mismatch.problem != "unexpected" for mismatch in problems):
+        return
+    names = ", ".join(mismatch.path for mismatch in problems[:3]) + (", …" if len(problems) > 3 else "")
+    raise IntegrityError(
+        f"{folder} holds {len(problems)} file{'s' if len(problems) > 1 else ''} that the stage did not make: {names}; "
+        "its own products are whole",
+        hint=f"move what was added somewhere else and repeat the command; --from {folder.name[3:]} removes it and does "
+        "the stage again",
+    )

@@ -122,7 +122,9 @@ def check(folder: Path, console: Console, *, read_data: bool = False) -> int:
         listed = "\n  ".join(problems)
         raise IntegrityError(
             f"{len(problems)} file{'s are' if len(problems) > 1 else ' is'} not what the manifests say:\n  {listed}",
-            hint="holdfast run -c FILE rebuilds what changed; restore the base model if it was changed by mistake",
+            hint="move added files elsewhere"
+            if all(problem.endswith(": unexpected") for problem in problems)
+            else "holdfast run -c FILE rebuilds what changed; restore the base model if it was changed by mistake",
         )
     left = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
     document = {"run_dir": str(folder), "products": products, "unfinished": unfinished, "problems": [], "exit_code": 0}
