@@ -188,7 +188,8 @@ def render_status(document: Mapping[str, Any]) -> str:
     for name, stage in document["stages"].items():
         more = f"  {stage['finished_at']}  {stage['seconds']:8.1f} s" if stage["state"] == "finished" else ""
         lines.append(f"  {name:10}{stage['state']:12}{more}")
-    if document["verdict"] is None and all(stage["state"] == "finished" for stage in document["stages"].values()):
+    states = {stage["state"] for stage in document["stages"].values()}
+    if document["verdict"] is None and states in ({"finished"}, {"finished", "damaged"}):
         run = shlex.quote(document["run_dir"])
         lines.append(f"it was decided about other files than lie here now: holdfast check {run} names them")
     if document["process"]:

@@ -62,23 +62,29 @@ def run_and_report(
 
 
 def status(folder: Path, console: Console) -> int:
-    """Which stages are finished, when and how long they took, the verdict, and which process works in the folder."""
+    """Which stages are finished, when and how long they took, the verdict, and which process works in the folder. The
+    exit code is 22 when a manifest is damaged."""
     run_dir = RunDir(folder)
     config = run_dir.read_config()
     stages: dict[str, Any] = {}
     for stage in STAGES:
-        manifest = read_manifest(run_dir.stage(stage.name).path)
-        begun = run_dir.stage(stage.name).path.exists()
-        state = "finished" if manifest else "unfinished" if begun else "not begun"
+        begun, damaged, manifest = run_dir.stage(stage.name).path.exists(), False, None
+        try:
+            manifest = read_manifest(run_dir.stage(stage.name).path)
+        except IntegrityError:  # named by `check`; at night the other lines are wanted too
+            damaged = True
+        state = "finished" if manifest else "damaged" if damaged else "unfinished" if begun else "not begun"
         stages[stage.name] = {"state": state} | (
             {"finished_at": manifest.finished_at, "seconds": manifest.seconds, "products": len(manifest.products)}
             if manifest
             else {}
         )
-    document = {"run_dir": str(folder), "name": config.name, "verdict": current_verdict(run_dir), "stages": stages,
+    broken = any(stage["state"] == "damaged" for stage in stages.values())
+    verdict = None if broken else current_verdict(run_dir)
+    document = {"run_dir": str(folder), "name": config.name, "verdict": verdict, "stages": stages,
                 "process": run_dir.owner()}  # fmt: skip
     console.result(document, report.render_status(document))
-    return 0
+    return IntegrityError.exit_code if broken else 0
 
 
 def check(folder: Path, console: Console, *, read_data: bool = False) -> int:

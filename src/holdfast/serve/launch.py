@@ -172,8 +172,13 @@ def _read_product(run: RunDir, stage: str, name: str) -> dict[str, Any]:
 def _require_measured(run: RunDir, name: str, digest: str) -> None:
     """The decision must be about this very file: follow the digests from decide over verify to export."""
     verify, decide = read_manifest(run.stage("verify").path), read_manifest(run.stage("decide").path)
-    ladder = verify.products.get("ladder.json") if verify else None
-    measured = verify.materials.get(f"export/{name}") if verify else None
+    if verify is None:
+        raise IntegrityError(
+            f"{run.path}: stage verify was begun again and is not finished: {name} is not measured now",
+            hint="holdfast run -c FILE finishes it",
+        )
+    ladder = verify.products.get("ladder.json")
+    measured = verify.materials.get(f"export/{name}")
     decided = decide.materials.get("verify/ladder.json") if decide else None
     if measured != digest or ladder is None or ladder.digest != decided:
         raise IntegrityError(

@@ -71,6 +71,13 @@ def test_status_says_where_a_decided_run_lost_its_verdict(
     assert "names them" not in capsys.readouterr().out
 
 
+def test_status_shows_a_damaged_manifest_among_the_other_stages(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / FOLDERS["plan"] / MANIFEST).write_text("")
+    assert runs.status(run, Console()) == 22
+    said = capsys.readouterr().out
+    assert "plan      damaged" in said and "prepare   finished" in said and "names them" in said
+
+
 def test_status_names_the_process_that_works_in_the_folder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunDir(run).lock():
         assert runs.status(run, Console()) == 0

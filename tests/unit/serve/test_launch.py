@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
-from holdfast.core.errors import UsageError
+from holdfast.core.errors import IntegrityError, UsageError
 from holdfast.core.rundir import RunDir
 from holdfast.serve import launch
 
@@ -46,3 +46,9 @@ def test_a_file_that_holds_no_key_is_refused(content: bytes, tmp_path: Path) -> 
     key.write_bytes(content)
     with pytest.raises(UsageError, match="must hold one key"):
         launch.serve(tmp_path, host="127.0.0.1", port=0, api_key_file=key, quant=None, console=Console(quiet=True))
+
+
+def test_a_file_whose_measuring_was_begun_again_is_not_called_another_one(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    with pytest.raises(IntegrityError, match="stage verify was begun again and is not finished: m.gguf is not meas"):
+        launch._require_measured(run, "m.gguf", "sha256:0")
