@@ -82,6 +82,8 @@ def ask(run_dir: Path, text: str, *, quant: str | None, console: Console) -> Rep
     """One question to a run's model, asked exactly as in training. Raises what `serve` raises."""
     if not text.strip():
         raise UsageError("there is no question", hint=f'holdfast ask {run_dir} "…"')
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError("the question is not UTF-8 text", hint="convert it, for example with iconv -t UTF-8")
     run = RunDir(run_dir)
     config = run.read_config()
     require_keep(run, run_dir)

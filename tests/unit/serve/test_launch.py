@@ -52,3 +52,8 @@ def test_a_file_whose_measuring_was_begun_again_is_not_called_another_one(tmp_pa
     run = RunDir(tmp_path)
     with pytest.raises(IntegrityError, match="stage verify was begun again and is not finished: m.gguf is not meas"):
         launch._require_measured(run, "m.gguf", "sha256:0")
+
+
+def test_a_question_of_broken_bytes_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not UTF-8 text"):
+        launch.ask(tmp_path, os.fsdecode(b"caf\xe9"), quant=None, console=Console(quiet=True))
