@@ -1,7 +1,6 @@
-"""The one door to llama.cpp: its HTTP server as a child process, and a small client for it.
+"""The one door to llama.cpp: its HTTP server as a child process that dies with this one, and a small client for it.
 
-A `llama-server` on PATH is preferred (it may use the GPU); else the server inside the xllamacpp wheel. The child dies
-with this process, also on SIGKILL (see `llama_child.py`). Nothing but the given address is ever contacted.
+A `llama-server` on PATH is preferred (it may use the GPU), else the xllamacpp wheel. Nothing else is ever contacted.
 """
 
 import contextlib
@@ -131,15 +130,14 @@ class LlamaServer:
         """The prompt text that the server makes of a conversation (its chat template, generation prompt included)."""
         return str(self.post("/apply-template", {"messages": _rows(messages)})["prompt"])
 
-    def props(self) -> dict[str, Any]:
-        """What the server says about itself and its model."""
-        return self._request("/props", None, ANSWER_SECONDS)
-
     def log_lines(self, limit: int = LOG_LINES) -> list[str]:
-        """First lines of the server's log, without the time stamps."""
+        """First and last lines of the server's log, `limit` of each, without the time stamps."""
         self._log.seek(0)
-        lines = self._log.read(65536).decode(errors="replace").splitlines()
-        return [line.split(" ", 1)[1] if line[:1].isdigit() else line for line in lines if line.strip()][:limit]
+        data = self._log.read(65536)
+        self._log.seek(max(len(data), self._log.seek(0, os.SEEK_END) - 65536))
+        lines = (data + self._log.read()).decode(errors="replace").splitlines()
+        told = [(line.partition(" ")[2] if line[:1].isdigit() else "") or line for line in lines if line.strip()]
+        return told if len(told) <= 2 * limit else [*told[:limit], "…", *told[-limit:]]
 
     def close(self) -> None:
         """Stop the child and wait for its end; may be called twice."""
@@ -173,13 +171,13 @@ class LlamaServer:
             raise self.gone(f"no answer to {route} ({error})") from None
 
     def gone(self, what: str) -> ServerError:
-        """A ServerError that says whether the child still runs or how it ended, with the start of its log."""
+        """A ServerError that says whether the child still runs or how it ended, with lines of its log."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=1)
         state = _describe_status(status := self.process.poll())
         log = "".join(f"\n  | {line}" for line in self.log_lines())
         hint = "`dmesg` says whether the kernel ended it for want of memory" if status == -signal.SIGKILL else ""
-        return ServerError(f"llama.cpp server: {what}; {state}{f'. Its log begins:{log}' if log else ''}", hint=hint)
+        return ServerError(f"llama.cpp server: {what}; {state}{f'. Its log:{log}' if log else ''}", hint=hint)
 
 
 def start_server(
