@@ -239,6 +239,11 @@ def _source(
     )
     if more:
         yield Line(f"{key}.{', '.join(more)}", "changed", "", "rows are read as they are; only answers are trained")
+    if isinstance(kind, dict):
+        left = ", ".join(map(str, kind))
+        yield Line(f"{key}.type", "changed", "", f"{left}: a row keeps its own keys, the model's chat template asks")
+    if entry.get("split") not in (None, "train"):
+        yield Line(f"{key}.split", "changed", "", f"all rows of the file are read, not {entry['split']}")
 
 
 def _speaks(entry: Document) -> bool:

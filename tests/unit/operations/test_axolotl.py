@@ -86,6 +86,19 @@ def test_a_configuration_becomes_one_that_loads_and_every_key_is_accounted_for(
     assert "lora_aplha: left out: did it mean 'lora_alpha'?" in (tmp_path / "out" / "holdfast.yaml").read_text()
 
 
+def test_a_prompt_of_ones_own_and_a_part_of_a_split_are_not_left_out_in_silence() -> None:
+    own = {"field_instruction": "q", "system_prompt": "Be brief.", "format": "[INST] {instruction}"}
+    entries = [
+        {"path": "a", "type": own, "split": "train[:90%]"},
+        {"path": "b", "type": "chat_template", "split": "train"},
+    ]
+    told = {line.key: line for line in of({"base_model": "m", "adapter": "lora", "datasets": entries}).lines}
+    assert told["datasets[1].type"].action == told["datasets[1].split"].action == "changed"
+    assert "field_instruction, system_prompt, format" in told["datasets[1].type"].why
+    assert "train[:90%]" in told["datasets[1].split"].why
+    assert not {"datasets[2].type", "datasets[2].split"} & set(told)
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [
