@@ -22,4 +22,4 @@ Quant = Annotated[str | None, typer.Option("--quant", help="Which GGUF file. Def
 def finish(command: Callable[[Console], int], as_json: bool) -> NoReturn:
     """Run a verb under the one error handler and exit with its code."""
     console = Console(as_json=as_json)
-    raise typer.Exit(guard(lambda: command(console), as_json=as_json))
+    raise typer.Exit(guard(lambda: command(console), as_json=as_json, answered=lambda: console.answered))

@@ -17,6 +17,7 @@ class Console:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self.answered = False  # whether `result` was printed
         self.rich = RichConsole(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
@@ -43,6 +44,7 @@ class Console:
 
     def result(self, document: dict[str, Any], text: str) -> None:
         """The command's answer: `document` with --json, else `text`."""
+        self.answered = True
         print(json.dumps(document) if self.as_json else text, file=sys.stdout, flush=True)
 
 

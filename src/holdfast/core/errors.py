@@ -193,16 +193,24 @@ def full_disk_named(folder: Path) -> Iterator[None]:
         raise full from error
 
 
-def guard(command: Callable[[], int], *, as_json: bool = False) -> int:
-    """Run `command` and turn every outcome into an exit code. Only this file says `except Exception`."""
+def guard(command: Callable[[], int], *, as_json: bool = False, answered: Callable[[], bool] = lambda: False) -> int:
+    """Run `command` and turn every outcome into an exit code. Only this file says `except Exception`.
+
+    answered: whether stdout has its one document already; an error that comes later (of a server that was ready) is
+    told on stderr alone.
+    """
+
+    def say(message: str, hint: str, kind: str, code: int) -> None:
+        _say(message, hint, kind, code, as_json and not answered())
+
     try:
         return command()
     except KeyboardInterrupt as stop:
         text = str(stop) or "interrupted. The same command goes on where this one stopped."
-        _say(text, "", "Interrupted", EXIT_INTERRUPTED, as_json)
+        say(text, "", "Interrupted", EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
     except HoldfastError as error:
-        _say(error.message, error.hint, type(error).__name__, error.exit_code, as_json)
+        say(error.message, error.hint, type(error).__name__, error.exit_code)
         return error.exit_code
     except Exception as error:
         full = disk_full_error(error)
@@ -211,11 +219,11 @@ def guard(command: Callable[[], int], *, as_json: bool = False) -> int:
             return HoldfastError.exit_code
         expected = full or _denied_error(error) or no_memory_error(error)
         if expected is not None:
-            _say(expected.message, expected.hint, type(expected).__name__, expected.exit_code, as_json)
+            say(expected.message, expected.hint, type(expected).__name__, expected.exit_code)
             return expected.exit_code
         log = _save_crash_log()
         message = f"this is a bug in holdfast: {type(error).__name__}: {error}"
-        _say(message, f"please report it with the log {log}", "Bug", EXIT_BUG, as_json)
+        say(message, f"please report it with the log {log}", "Bug", EXIT_BUG)
         return EXIT_BUG
 
 

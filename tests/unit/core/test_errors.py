@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.core import errors
+from holdfast.core.console import Console
 from holdfast.core.errors import ConfigError, HoldfastError, Interrupted, LockedError, disk_full_error, guard
 
 CODES = {
@@ -65,6 +66,17 @@ def test_with_json_an_error_is_exactly_one_document(capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     document = {"error": {"kind": "LockedError", "message": "é in use", "next": "wait"}, "exit_code": 24}
     assert json.loads(out) == document and out.count("\n") == 1 and "é in use" in err
+
+
+def test_with_json_an_error_after_the_answer_is_told_on_stderr_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(as_json=True)
+
+    def serve() -> int:
+        console.result({"url": "there"}, "")
+        raise LockedError("it died")
+
+    assert guard(serve, as_json=True, answered=lambda: console.answered) == 24
+    assert capsys.readouterr() == ('{"url": "there"}\n', "holdfast: it died\n")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted()])
