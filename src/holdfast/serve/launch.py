@@ -74,7 +74,7 @@ def serve(
         console.say("stop with Ctrl-C")
         while not stop.wait(0.2):
             if server.process.poll() is not None:
-                raise server.gone("it ended by itself")
+                raise server.gone("it is gone")
     console.say("stopped")
 
 
