@@ -151,7 +151,7 @@ def fine_tune(
                         report=partial(tell, console, journal),
                         alone=together is None,
                     )
-                guard.check()
+                guard.check_weights()
             finally:  # a checkpoint that a full disk cut off would keep the disk full
                 if together is None:
                     newest_whole_checkpoint(folder)
