@@ -143,13 +143,9 @@ def fine_tune(
             changes: list[dict[str, Any]] = []
             try:
                 if not take_finished(trainer, job.checkpoint, job.train.early_stopping_patience):
+                    report = partial(tell, console, journal)
                     changes = train_with_retry(
-                        trainer,
-                        folder,
-                        job.checkpoint,
-                        forget=forget,
-                        report=partial(tell, console, journal),
-                        alone=together is None,
+                        trainer, folder, job.checkpoint, forget=forget, report=report, alone=together is None
                     )
                 guard.check_weights()
             finally:  # a checkpoint that a full disk cut off would keep the disk full
