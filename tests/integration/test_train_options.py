@@ -94,7 +94,9 @@ def test_loraplus_gives_the_b_matrices_their_own_learning_rate(base: Path, tmp_p
     assert found == {(1e-2, 0.1, 14), (8e-2, 0.1, 14)}
 
 
-@pytest.mark.parametrize("options", [{"use_rslora": True}, {"use_dora": True}, {"adapter": "int8"}])
+@pytest.mark.parametrize(
+    "options", [{"use_rslora": True}, {"use_dora": True}, {"adapter": "int8"}, {"adapter": "int8", "use_dora": True}]
+)
 def test_what_is_trained_is_what_is_merged(options: dict[str, Any], base: Path, tmp_path: Path) -> None:
     from holdfast.export.merge import merge_adapter
 
