@@ -9,7 +9,7 @@ from holdfast.core.errors import ModelError, UsageError
 from holdfast.core.rundir import STAGE_NAMES, RunDir
 from holdfast.core.weight_files import require_whole_weights
 from holdfast.export.checkpoint import read_checkpoint
-from holdfast.export.vocabulary import read_vocabulary
+from holdfast.export.vocabulary import read_object, read_vocabulary
 from holdfast.plan.weights import require_weights_of_config
 from holdfast.redact.digests import DIGESTS_FILE, read_masked
 
@@ -27,18 +27,19 @@ def refuse_in_vain(wanted: Collection[str], forced: Collection[str], config: Run
     if needs_base:
         folder = models.find_base_model(config.base_model)
         require_whole_weights(folder)
-        if "plan" in wanted:
+        if "baseline" in wanted:
             require_weights_of_config(folder)
         if "export" in wanted:
             _require_convertible(folder)
 
 
 def _require_convertible(folder: Path) -> None:
+    read_object(folder / "tokenizer.json")
     try:
         read_vocabulary(folder, read_checkpoint(folder).vocab_size)
     except ModelError as error:
-        hint = f"{error.hint or 'use another base model'}; or go no further than --until evaluate"
-        raise ModelError(f"the trained model could not be exported: {error.message}", hint=hint) from None
+        hint = f"{error.hint or 'use another base model'}; only export needs this: --until evaluate goes without it"
+        raise ModelError(error.message, hint=hint) from None
 
 
 def refuse_without_key(stage: str, wanted: Collection[str], config: RunConfig, run_dir: RunDir) -> None:
