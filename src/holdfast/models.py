@@ -225,6 +225,15 @@ def _keep_weights_as_they_are(model: Model) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+        if type(module).__name__ == "Linear8bitLt":
+            module.register_forward_pre_hook(_keep_scales)
+
+
+def _keep_scales(module: Any, arguments: Any) -> None:
+    """DoRA in PEFT 0.21 (dequantize_module_weight) puts a copy of an 8-bit weight in its place on the CPU; that has
+    no scales, and bitsandbytes would take those for its own."""
+    if module.weight.SCB is None and module.state.SCB is not None:
+        module.weight.CB = None
 
 
 def generate(

@@ -25,6 +25,7 @@ from holdfast.core.errors import IntegrityError, Interrupted, UsageError, full_d
 from holdfast.core.manifest import (
     Manifest,
     describe_products,
+    is_begun_otherwise,
     read_manifest,
     stage_key,
     verify_products,
@@ -185,7 +186,8 @@ def reason_to_run(folder: Path, key: str) -> str | None:
     except IntegrityError:
         return "its manifest is damaged"
     if manifest is None:
-        return "not done yet"
+        removed = "; what another configuration or other materials had begun is removed"
+        return "not done yet" + removed * is_begun_otherwise(folder, key)
     if manifest.key != key:
         return "its configuration or materials changed"
     problems = verify_products(folder, manifest)

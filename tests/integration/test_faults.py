@@ -115,6 +115,27 @@ def test_a_loss_that_is_no_number_names_step_rows_and_the_last_good_checkpoint(
     assert newest_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
 
 
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_last_step_that_breaks_the_weights_is_no_result_and_no_checkpoint(
+    validated: bool, monkeypatch: pytest.MonkeyPatch, tokenizer: Any, rows: list[TrainingTokens], tmp_path: Path
+) -> None:
+    class Broken(torch.optim.AdamW):
+        steps = 0
+
+        def step(self, closure: Any = None) -> Any:
+            Broken.steps += 1
+            super().step(closure)
+            if Broken.steps == 3:
+                self.param_groups[0]["params"][0].data[0, 0] = float("nan")
+
+    monkeypatch.setattr(training.SFTTrainer, "get_optimizer_cls_and_kwargs", lambda *_: (Broken, {"lr": 1e-3}))
+    wanted = job(max_steps=3, eval_steps=3)
+    with pytest.raises(StageError, match=r"1 of \d+ adapter tensors hold NaN or Inf after step 3; rows") as caught:
+        training.fine_tune(wanted, tokenizer, rows, rows[:4] if validated else [], tmp_path, Console())
+    assert "last good checkpoint: checkpoint-2" in caught.value.message
+    assert newest_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+
+
 def test_a_loss_that_jumps_stops_the_run(
     monkeypatch: pytest.MonkeyPatch, tokenizer: Any, rows: list[TrainingTokens], tmp_path: Path
 ) -> None:

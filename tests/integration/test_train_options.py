@@ -87,6 +87,17 @@ def test_neftune_noise_is_there_once_also_after_out_of_memory(
     assert set(hooks) == {1}
 
 
+def test_a_training_that_ends_before_the_learning_rate_rises_says_so(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for steps in (1, 2):
+        train_short(short_job(base, lr_scheduler="cosine", max_steps=steps), tmp_path / str(steps))
+        said = capsys.readouterr().err
+        assert ("as it was made after 1 of 1 steps: the learning rate begins at 0 and rises over 1" in said) == (
+            steps == 1
+        )
+
+
 def test_loraplus_gives_the_b_matrices_their_own_learning_rate(base: Path, tmp_path: Path) -> None:
     train_short(short_job(base, loraplus_lr_ratio=8, weight_decay=0.1, max_steps=2), tmp_path)
     groups = torch.load(tmp_path / "checkpoint-2" / "optimizer.pt", weights_only=True)["param_groups"]
@@ -94,7 +105,9 @@ def test_loraplus_gives_the_b_matrices_their_own_learning_rate(base: Path, tmp_p
     assert found == {(1e-2, 0.1, 14), (8e-2, 0.1, 14)}
 
 
-@pytest.mark.parametrize("options", [{"use_rslora": True}, {"use_dora": True}, {"adapter": "int8"}])
+@pytest.mark.parametrize(
+    "options", [{"use_rslora": True}, {"use_dora": True}, {"adapter": "int8"}, {"adapter": "int8", "use_dora": True}]
+)
 def test_what_is_trained_is_what_is_merged(options: dict[str, Any], base: Path, tmp_path: Path) -> None:
     from holdfast.export.merge import merge_adapter
 

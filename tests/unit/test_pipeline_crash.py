@@ -18,6 +18,7 @@ from holdfast.core.config import RunConfig, load_config
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError, StageError
 from holdfast.core.manifest import MANIFEST, read_manifest, verify_products
+from holdfast.core.rundir import RunDir
 from toy_pipeline import FOLDERS, Toy, actions, changed, products, run_toy, write_toy_config
 
 SOURCE = str(Path(pipeline.__file__).parents[1])
@@ -99,7 +100,11 @@ def test_another_key_starts_clean(toy: Toy, config: RunConfig, folder: Path) -> 
         run_toy(config, folder)
     (folder / "02-prepare" / "left").write_text("of the other key")
     toy.fail = crash_at("never")
-    assert actions(changed(config, "seed", seed=1), folder) == ["skipped", "ran", "ran"]
+    other = changed(config, "seed", seed=1)
+    removed = "; what another configuration or other materials had begun is removed"
+    assert pipeline.explain(config, RunDir(folder))["prepare"] == "run: not done yet"
+    assert pipeline.explain(other, RunDir(folder))["prepare"] == "run: not done yet" + removed
+    assert actions(other, folder) == ["skipped", "ran", "ran"]
     assert not (folder / "02-prepare" / "left").exists()
     assert (folder / "02-prepare" / "part-0").read_text().startswith("0 1 ")
 

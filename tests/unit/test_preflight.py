@@ -1,5 +1,6 @@
 """What would fail after hours of training fails before."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from holdfast import pipeline
 from holdfast.core.config import load_config
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
-from holdfast.core.errors import ConfigError, KeyFileError
+from holdfast.core.errors import ConfigError, KeyFileError, ModelError
 from holdfast.core.rundir import RunDir
 from holdfast.pipeline import Stage
+from holdfast.preflight import refuse_in_vain
 from holdfast.redact.digests import DIGESTS_FILE, Memory
+from tiny_checkpoint import make_checkpoint
 from toy_pipeline import changed, write_toy_config
 
 
@@ -77,3 +80,14 @@ def test_finished_answers_outlive_a_misspelled_score(tmp_path: Path, monkeypatch
         pipeline.run_pipeline(changed(config, "decide", primary="valid_jsn"), run_dir, Console(quiet=True))
     outcomes = pipeline.run_pipeline(config, run_dir, Console(quiet=True))
     assert [outcome.action for outcome in outcomes] == ["skipped", "skipped"]
+
+
+def test_a_base_model_that_could_not_be_exported_is_refused_before_training(tmp_path: Path) -> None:
+    base = make_checkpoint(tmp_path / "base", "llama", hidden=64)
+    config = load_config(write_toy_config(tmp_path), [f"base_model={base}"])
+    changed_json = json.loads((base / "config.json").read_text()) | {"hidden_act": "gelu"}
+    (base / "config.json").write_text(json.dumps(changed_json))
+    refuse_in_vain(["plan", "baseline", "train", "evaluate"], (), config, needs_base=True)
+    with pytest.raises(ModelError, match="activation 'gelu'") as caught:
+        refuse_in_vain(["plan", "baseline", "train", "evaluate", "export"], (), config, needs_base=True)
+    assert "--until evaluate" in caught.value.hint

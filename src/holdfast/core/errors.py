@@ -103,9 +103,10 @@ class Interrupted(KeyboardInterrupt):
 
 # safetensors and torch report a full disk with exceptions and words of their own, not with OSError: either the words of
 # the error number, or only that writing failed.
-DISK_FULL_WORDS = ("No space left on device", "os error 28")
+DISK_FULL_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122")
 WRITE_FAILED = re.compile(
     "PytorchStreamWriter failed writing|basic_ios::clear: iostream error|inline_container.*unexpected pos"
+    "|File too large"
 )
 NEARLY_FULL = 16 * 2**20  # bytes; with less left, a failed write needs no other reason
 
@@ -135,8 +136,8 @@ def disk_full_error(error: BaseException, folder: Path | None = None) -> StageEr
     return StageError(
         f"a file could not be written: {str(error).splitlines()[0]}; {free / 2**20:.1f} MiB are free in {folder} now. "
         "Nothing half-written was kept.",
-        hint="if the disk or a quota was full for a moment, make room (df, quota -s); else look for a failing disk "
-        "(dmesg); then repeat the same command",
+        hint="if the disk or a quota was full for a moment, make room (df, quota -s); a size limit of files is "
+        "`ulimit -f` or the file system's; else look for a failing disk (dmesg); then repeat the same command",
     )
 
 

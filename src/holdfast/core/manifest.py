@@ -68,6 +68,11 @@ def write_intent(folder: Path, key: str) -> None:
     atomic_write(folder / INTENT, canonical_json({"schema_version": SCHEMA_VERSION, "key": key}))
 
 
+def is_begun_otherwise(folder: Path, key: str) -> bool:
+    """Whether a stage folder holds unfinished work of another key, which a run with this key would remove."""
+    return read_intent_key(folder) not in (None, key) and any(path.name != INTENT for path in folder.iterdir())
+
+
 def read_intent_key(folder: Path) -> str | None:
     """The key of the stage that began here, or None."""
     try:

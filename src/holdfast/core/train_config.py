@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from holdfast.core.errors import ConfigError
-from holdfast.core.section import Fraction, Positive, Section
+from holdfast.core.section import Part, Positive, Section
 
 QUANTIZATIONS: dict[str, Literal["nf4", "int8", "none"]] = {"qlora": "nf4", "int8": "int8", "lora": "none"}
 
@@ -35,8 +35,8 @@ class TrainConfig(Section):
     """Rank of the adapter."""
     lora_alpha: Positive = 32
     """Scale of the adapter; its effect is `lora_alpha / lora_r`."""
-    lora_dropout: Fraction = 0.0
-    """Dropout on the adapter's input."""
+    lora_dropout: Part = 0.0
+    """Dropout on the adapter's input; below 1, which would train nothing."""
     lora_target_linear: bool = True
     """Adapt every linear layer; false, unless it is set, when `lora_target_modules` is given."""
     lora_target_modules: tuple[str, ...] = ()
@@ -59,8 +59,8 @@ class TrainConfig(Section):
     """Peak learning rate."""
     lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     """How the learning rate falls after the warm-up."""
-    warmup_ratio: Fraction = 0.05
-    """Share of the steps in which the learning rate rises."""
+    warmup_ratio: Part = 0.05
+    """Share of the steps in which the learning rate rises; below 1."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay of the optimiser."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0

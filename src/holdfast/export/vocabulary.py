@@ -62,7 +62,7 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
     from gguf import TokenType
 
     path = folder / "tokenizer.json"
-    document = _read_object(path)
+    document = read_object(path)
     model = document.get("model") or {}
     added = _added_tokens(folder, document)
     if is_sentencepiece(model):
@@ -94,7 +94,7 @@ def _read_sentencepiece(
     from gguf import TokenType
 
     space = check_normaliser(folder / "tokenizer.json", document)
-    settings = _read_object(folder / "tokenizer_config.json")
+    settings = read_object(folder / "tokenizer_config.json")
     tokens = [f"[PAD{number}]" for number in range(size)]
     types, scores = [int(TokenType.UNUSED)] * size, [PADDING_SCORE] * size
     for number, piece in read_pieces(folder, document, added).items():
@@ -112,7 +112,7 @@ def _read_sentencepiece(
 
 def _added_tokens(folder: Path, document: dict[str, Any]) -> dict[int, dict[str, Any]]:
     added = {t["id"]: t for t in document.get("added_tokens") or []}
-    for number, token in (_read_object(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}).items():
+    for number, token in (read_object(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}).items():
         added.setdefault(int(number), token)
     return added
 
@@ -153,7 +153,7 @@ def add_vocabulary(writer: "GGUFWriter", folder: Path, size: int) -> None:
         writer.add_token_scores(vocabulary.scores)
     writer.add_token_types(vocabulary.types)
     special = SpecialVocab(folder, load_merges=vocabulary.scores is None, n_vocab=size)
-    processor = _read_object(folder / "tokenizer.json").get("post_processor") or {}
+    processor = read_object(folder / "tokenizer.json").get("post_processor") or {}
     if processor.get("type") == "ByteLevel":
         special.add_special_token |= {"bos": False, "eos": False}
     special.add_special_token.setdefault("bos", False)
@@ -212,13 +212,20 @@ def _looks_special(token: dict[str, Any]) -> bool:
     )
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """A tokenizer's file. Raises ModelError when it is not there, or no JSON object."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"there is no {path}", hint="copy the tokenizer files of the base model too") from None
     except ValueError as error:
-        raise ModelError(f"{path} is not JSON: {error}", hint="copy the file again") from None
+        raise ModelError(
+            f"the tokenizer in {path.parent} cannot be read: {path.name} is not JSON: {error}",
+            hint="copy the file again, or fetch the whole model: holdfast fetch MODEL --to DIR",
+        ) from None
     if not isinstance(document, dict):
-        raise ModelError(f"{path} is not a JSON object", hint="copy the file again")
+        raise ModelError(
+            f"{path} is not a JSON object",
+            hint="copy the file again, or fetch the whole model: holdfast fetch MODEL --to DIR",
+        )
     return document

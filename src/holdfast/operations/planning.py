@@ -1,6 +1,7 @@
 """`plan`: what fits where, how long it takes, what it costs; and whether to train at all."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,10 @@ def plan(
     prepared = RunDir(run_dir or Path("runs") / config.name).stage("prepare").path if config_file is not None else None
     lengths = _lengths(prepared)
     result = make_plan(folder, config, lengths, hardware)
+    if result["problem"]:
+        given = [] if config_file is None else ["-c", str(config_file)]
+        given += [word for name, value in (("--model", model), ("--gpu", gpu)) if value for word in (name, value)]
+        result["problem"]["next"] = next_command(result["problem"]["next"], given, overrides)
     if lengths is not None:
         result["remarks"].append(f"tokens as counted in {prepared}")
     larger = what_next(folder, config, hardware)
@@ -50,6 +55,18 @@ def plan(
     text = "\n".join([describe(result), *(f"next: {line}" for line in describe_next(larger))])
     console.result(result | {"larger": larger, "exit_code": code}, text)
     return code
+
+
+def next_command(proposed: str, given: list[str], overrides: list[str]) -> str:
+    """A proposed `holdfast plan -c FILE …` as it must be typed after this one: with the options that were given, and
+    with the keys that were set and that it does not set anew."""
+    command, sets, new = proposed.partition(" --set ")
+    keys = {part.split("=")[0] for part in new.split(" --set ")}
+    if "base_model" in keys and "--model" in given:  # which would win over the key
+        place = given.index("--model") + 1
+        given, sets, new = [*given[:place], "SMALLER", *given[place + 1 :]], "", ""
+    kept = [f"--set {shlex.quote(change)}" for change in overrides if change.split("=")[0] not in keys]
+    return " ".join([command.replace("-c FILE", shlex.join(given)), *kept]) + sets + new
 
 
 def _lengths(prepared: Path | None) -> dict[str, Any] | None:

@@ -277,6 +277,8 @@ def _remarks(
         remarks.append(f"{len(hardware.gpus)} cards are there; the plan uses {config.train.nproc}: see --nproc")
     if shape.context and config.sequence_len > shape.context:
         remarks.append(f"sequence_len {config.sequence_len} is more than the model's context of {shape.context}")
+    if shape.text_part:
+        remarks.append("only the text part is counted: the model's other parts (for images) take memory beside it")
     if shape.family not in CONVERTIBLE:
         remarks.append(f"{shape.family} models cannot be exported to GGUF yet (only {', '.join(CONVERTIBLE)})")
     return remarks

@@ -23,6 +23,10 @@ _TIED = {
 _HEAD_DIM = {"qwen3": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
 _NORMS_PER_LAYER = {"gemma2": 4, "gemma3_text": 4}
 _NORMED_HEADS = {"qwen3", "gemma3_text"}
+# A multimodal Gemma 3 says in its text_config only what differs from these: transformers 5.23, Gemma3TextConfig.
+_GEMMA3_TEXT = {
+    "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 262208, "max_position_embeddings": 131072,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class ModelShape:
     activation: str = "silu"
     plain_attention: bool = True
     """Causal attention and nothing else: no sliding window, no dropout, no capped scores."""
+    text_part: bool = False
+    """The model has other parts (for images), which are not counted."""
 
     @property
     def kv_width(self) -> int:
@@ -122,12 +128,15 @@ def read_shape(folder: Path) -> ModelShape:
     except OSError as error:
         hint = "give the folder of a model: holdfast plan --model DIR (config.json is enough)"
         raise ModelError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON: {error}", hint="fetch the model again: holdfast fetch MODEL") from None
     if not isinstance(document, dict):
-        raise ModelError(f"{path}: expected an object, found {type(document).__name__}")
+        raise ModelError(f"{path}: expected an object, found {type(document).__name__}", hint="fetch the model again")
     text = document.get("text_config")
-    return shape_of({**document, **text} if isinstance(text, dict) else document, path)
+    if isinstance(text, dict):
+        known = _GEMMA3_TEXT if text.get("model_type") == "gemma3_text" else {}
+        document = {**document, **known, **text}
+    return shape_of(document, path)
 
 
 def shape_of(config: dict[str, Any], path: Path) -> ModelShape:
@@ -138,9 +147,16 @@ def shape_of(config: dict[str, Any], path: Path) -> ModelShape:
             f"{path}: model_type is {family!r}; the plan knows {', '.join(_TIED)}",
             hint="choose a base model of one of these families",
         )
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
+        raise ModelError(
+            f"{path}: the weights are already quantised ({method}); training and merging need those in 16 bits",
+            hint="use the original model; train.adapter: qlora or int8 quantises it while it is loaded",
+        )
     needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
     wrong = [key for key in needed if not _is_count(config.get(key))]
-    wrong += [k for k in ("num_key_value_heads", "head_dim") if config.get(k) is not None and not _is_count(config[k])]
+    maybe = ("num_key_value_heads", "head_dim", "max_position_embeddings")
+    wrong += [key for key in maybe if config.get(key) is not None and not _is_count(config[key])]
     if wrong:
         found = ", ".join(f"{key}: {config.get(key)!r}" for key in wrong)
         raise ModelError(f"{path}: expected whole numbers above 0, found {found}", hint="fetch the model again")
@@ -148,6 +164,12 @@ def shape_of(config: dict[str, Any], path: Path) -> ModelShape:
     if heads % (config.get("num_key_value_heads") or heads):
         raise ModelError(
             f"{path}: {heads} attention heads cannot share {config['num_key_value_heads']} key/value heads",
+            hint="fetch the model again",
+        )
+    head_dim = config.get("head_dim") or _HEAD_DIM.get(family)
+    if head_dim is None and hidden % heads:
+        raise ModelError(
+            f"{path}: hidden_size {hidden} cannot be divided among {heads} attention heads, and there is no head_dim",
             hint="fetch the model again",
         )
     attention_bias = bool(config.get("attention_bias", False)) and family != "mistral"
@@ -159,7 +181,7 @@ def shape_of(config: dict[str, Any], path: Path) -> ModelShape:
         layers=config["num_hidden_layers"],
         heads=heads,
         kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or _HEAD_DIM.get(family) or hidden // heads,
+        head_dim=head_dim or hidden // heads,
         vocabulary=config["vocab_size"],
         tied=_TIED[family] if tied is None else bool(tied),
         qkv_bias=family == "qwen2" or attention_bias,
@@ -168,6 +190,7 @@ def shape_of(config: dict[str, Any], path: Path) -> ModelShape:
         context=config.get("max_position_embeddings") or 0,
         activation=str(config.get("hidden_act") or "silu"),
         plain_attention=_is_plain_attention(config, family),
+        text_part=isinstance(config.get("text_config"), dict),
     )
 
 

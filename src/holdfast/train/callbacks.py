@@ -73,11 +73,12 @@ class Watch(TrainerCallback):
             control.should_save = True
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.guard.check_validation(float(kwargs["metrics"]["eval_loss"]))
         if self.request.requested and args.world_size == 1:
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.guard.check()  # a broken step must not become the checkpoint to go on from
+        self.guard.check_weights()  # a broken step must not become the checkpoint to go on from
         folder = Path(str(args.output_dir))
         mark_complete(folder / f"checkpoint-{state.global_step}")
         best = best_of(state.log_history) if self.keep_best else None

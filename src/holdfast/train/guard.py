@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import torch
+
 from holdfast.core.errors import StageError
 from holdfast.models import TrainingTokens
 from holdfast.train.checkpoints import whole_checkpoints
@@ -32,6 +34,7 @@ class LossGuard:
         self.trainer, self.rows, self.folder = trainer, rows, folder
         self.recent: deque[float] = deque(maxlen=64)
         self.pending: _Pending | None = None
+        self.last: _Pending | None = None
         self._training_step = trainer.training_step
         trainer.training_step = self.training_step
 
@@ -50,26 +53,45 @@ class LossGuard:
         if self.pending is None:
             return
         pending, self.pending = self.pending, None
+        self.last = pending
         loss = float(pending.loss)
         usual = median(self.recent) if len(self.recent) >= SEEN_BEFORE_SPIKES else None
         if not math.isfinite(loss):
-            self._stop(pending, f"the loss is {loss}")
+            self._stop(pending, f"the loss is {loss} at step {pending.step}")
         if usual is not None and loss > max(SPIKE * usual, usual + SPIKE):
             self._stop(
-                pending, f"the loss jumped to {loss:.3f}, the median of the last {len(self.recent)} is {usual:.3f}"
+                pending,
+                f"the loss jumped to {loss:.3f}, the median of the last {len(self.recent)} is {usual:.3f} at step "
+                f"{pending.step}",
             )
         self.recent.append(loss)
+
+    def check_weights(self) -> None:
+        """Like `check`, and when the last update has left a weight that is no finite number: the loss that would show
+        it belongs to the next step, and after the last step there is none."""
+        self.check()
+        found = [p.detach().isfinite().all() for p in self.trainer.model.parameters() if p.requires_grad]
+        broken = len(found) - int(torch.stack(found).sum())
+        if broken:
+            step = self.trainer.state.global_step
+            self._stop(self.last, f"{broken} of {len(found)} adapter tensors hold NaN or Inf after step {step}")
+
+    def check_validation(self, loss: float) -> None:
+        """Raises StageError when the validation loss is no finite number: nothing could be told from it."""
+        self.check_weights()
+        if not math.isfinite(loss):
+            self._stop(self.last, f"the validation loss is {loss} after step {self.trainer.state.global_step}")
 
     def forget(self) -> None:
         """Drop the step that was aborted."""
         self.pending = None
 
-    def _stop(self, pending: _Pending, what: str) -> None:
-        lines = rows_of(pending.inputs, self.rows)
+    def _stop(self, batch: _Pending | None, what: str) -> None:
+        lines = rows_of(batch.inputs, self.rows) if batch is not None else []
         shown = ", ".join(str(line) for line in lines[:20]) + (" …" if len(lines) > 20 else "")
         good = whole_checkpoints(self.folder)
         raise StageError(
-            f"training diverged: {what} at step {pending.step}; rows of that batch: train.jsonl lines {shown}; "
+            f"training diverged: {what}; rows of that batch: train.jsonl lines {shown or 'unknown'}; "
             f"last good checkpoint: {good[0].name if good else 'none'}",
             hint=f"look at those rows (holdfast preview), or lower train.learning_rate (now "
             f"{self.trainer.args.learning_rate:g}), then run again",

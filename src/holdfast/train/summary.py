@@ -54,3 +54,13 @@ def total_steps(trainer: Any) -> int:
     batches = -(-len(trainer.train_dataset) // (arguments.per_device_train_batch_size * arguments.world_size))
     steps = max(1, -(-batches // arguments.gradient_accumulation_steps))
     return int(-(-steps * arguments.num_train_epochs // 1))
+
+
+def learned_nothing(trainer: Any) -> str | None:
+    """What to say when every B matrix is zero as it was made, so that the adapter changes no answer; else None."""
+    matrices = [weight for name, weight in trainer.model.named_parameters() if "lora_B" in name]
+    if any(bool(weight.detach().any()) for weight in matrices):
+        return None
+    steps, warmup = trainer.state.global_step, trainer.args.get_warmup_steps(trainer.state.max_steps)
+    why = f": the learning rate begins at 0 and rises over {warmup} (train.warmup_ratio)" if warmup else ""
+    return f"the adapter is as it was made after {steps} of {trainer.state.max_steps} steps{why}; take more steps"

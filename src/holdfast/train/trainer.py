@@ -43,7 +43,7 @@ from holdfast.train.processes import process_count  # noqa: E402
 from holdfast.train.recompute import Policy  # noqa: E402
 from holdfast.train.retry import tell, train_with_retry  # noqa: E402
 from holdfast.train.stop import StopRequest, stop_on_signal  # noqa: E402
-from holdfast.train.summary import summarize, total_steps  # noqa: E402
+from holdfast.train.summary import learned_nothing, summarize, total_steps  # noqa: E402
 from holdfast.train.together import Agreement, Together, distributed_arguments, same_order  # noqa: E402
 
 LOGS = "logs"
@@ -143,19 +143,17 @@ def fine_tune(
             changes: list[dict[str, Any]] = []
             try:
                 if not take_finished(trainer, job.checkpoint, job.train.early_stopping_patience):
+                    report = partial(tell, console, journal)
                     changes = train_with_retry(
-                        trainer,
-                        folder,
-                        job.checkpoint,
-                        forget=forget,
-                        report=partial(tell, console, journal),
-                        alone=together is None,
+                        trainer, folder, job.checkpoint, forget=forget, report=report, alone=together is None
                     )
-                guard.check()
+                guard.check_weights()
             finally:  # a checkpoint that a full disk cut off would keep the disk full
                 if together is None:
                     newest_whole_checkpoint(folder)
     _stop_if_asked(stop, trainer, console)
+    if main and (nothing := learned_nothing(trainer)):
+        console.warn(nothing)
     kept = keep_what_is_best(trainer, job.train, folder, console) if main else trainer.state.global_step
     summary = summarize(trainer, train_rows, time.monotonic() - started, resumed=job.checkpoint is not None)
     summary |= {"kept_step": kept, "out_of_memory": changes}

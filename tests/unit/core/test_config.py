@@ -94,6 +94,12 @@ def test_not_a_number_and_infinity_are_refused(tmp_path: Path) -> None:
     assert "2 errors" in message and "finite number" in message
 
 
+@pytest.mark.parametrize("key", ["lora_dropout", "warmup_ratio"])
+def test_a_share_that_would_train_nothing_or_mean_one_step_is_refused(key: str, tmp_path: Path) -> None:
+    assert getattr(load_config(write(tmp_path, GOOD), [f"train.{key}=0.99"]).train, key) == 0.99
+    assert f"train.{key}: Input should be less than 1" in problems(tmp_path, GOOD, [f"train.{key}=1.0"])
+
+
 def test_a_quantisation_named_twice_is_refused(tmp_path: Path) -> None:
     message = problems(tmp_path, GOOD + "export:\n  quantizations: [Q8_0, Q4_K_M, Q8_0]\n")
     assert ":5: export: " in message and "a quantisation is named twice" in message

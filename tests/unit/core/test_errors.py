@@ -135,6 +135,7 @@ def test_a_bug_with_a_name_that_is_no_utf8_still_exits_3(here: Path) -> None:
         OSError(errno.ENOSPC, "No space left on device", "/nowhere/at/all/weights.bin"),
         OSError(errno.EDQUOT, "Disk quota exceeded", "/nowhere/weights.bin"),
         RuntimeError("Error while serializing: IoError(Os { code: 28, message: (os error 28) })"),
+        RuntimeError("Error while serializing: I/O error: Disk quota exceeded (os error 122)"),
     ],
 )
 def test_a_full_disk_exits_1_with_the_space_left(
@@ -148,6 +149,7 @@ def test_a_full_disk_exits_1_with_the_space_left(
 
 
 TORCH_WRITES = (
+    "Error while serializing: I/O error: File too large (os error 27)",
     "PytorchStreamWriter failed writing file data/0: file write failed",
     "[enforce fail at inline_container.cc:664] . unexpected pos 3456 vs 3350",
 )

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,7 @@ def test_a_missing_config_names_the_file_and_the_next_command(tmp_path: Path) ->
         ("[]", "expected an object"),
         ('{"model_type": "mixtral"}', "'mixtral'; the plan knows llama, mistral"),
         ('{"model_type": "llama", "hidden_size": 0}', "hidden_size: 0, intermediate_size: None"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_a_config_that_is_no_known_model_is_refused(text: str, words: str, tmp_path: Path) -> None:
@@ -59,3 +61,26 @@ def test_the_text_part_of_a_multimodal_config_is_read(tmp_path: Path) -> None:
     text = {**CONFIGS["Qwen2.5-0.5B"], "model_type": "gemma3_text", "head_dim": 256}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": text}))
     assert read_shape(tmp_path).family == "gemma3_text"
+
+
+def test_what_a_multimodal_gemma_3_leaves_unsaid_is_known(tmp_path: Path) -> None:
+    text = {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": text}))
+    shape = read_shape(tmp_path)
+    assert shape.parameters == 3_880_263_168  # google/gemma-3-4b-it without its vision part
+    assert shape.text_part
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"max_position_embeddings": "8192"}, "above 0, found max_position_embeddings: '8192'"),
+        ({"num_attention_heads": 24}, "hidden_size 4096 cannot be divided among 24 attention heads"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, r"already quantised \(awq\)"),
+    ],
+)
+def test_a_config_that_no_training_could_use_is_refused(changed: dict[str, Any], words: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIGS["Llama-3-8B"], **changed}))
+    with pytest.raises(ModelError, match=words) as caught:
+        read_shape(tmp_path)
+    assert caught.value.hint
