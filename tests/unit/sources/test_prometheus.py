@@ -204,7 +204,7 @@ def test_a_fixed_split_holds_for_runbooks_too(tmp_path: Path) -> None:
     assert {e.split for e in read_all(tmp_path, split="train")[0]} == {"train"}
 
 
-def test_headings_in_fences_are_text_and_setext_rules_are_kept() -> None:
+def test_headings_in_fences_are_text() -> None:
     page = parse_page("# T #\n\n~~~\n## no\n~~~\n\n## Yes ##\ntext\n\n### In\nmore\n\n## Last\n", "d/x.md")
     assert [(s.heading, s.level, s.line, s.text) for s in page.sections] == [
         ("Yes", 2, 7, "text\n\n### In\nmore"), ("In", 3, 10, "more"), ("Last", 2, 13, ""),
@@ -212,12 +212,39 @@ def test_headings_in_fences_are_text_and_setext_rules_are_kept() -> None:
     assert (page.title, page.stem) == ("T", "x")
 
 
+def test_titles_with_a_line_below_are_headings() -> None:
+    text = "Disk full\n=========\n\nMeaning\n-------\ntext\n\n- item\n---\ntwo\nlines\n---\n\nLast\n  ----\nend\n"
+    page = parse_page(text, "x.md")
+    assert (page.title, page.line) == ("Disk full", 1)
+    assert [(s.heading, s.level, s.line, s.text) for s in page.sections] == [
+        ("Meaning", 2, 4, "text\n\n- item\n---\ntwo\nlines\n---"), ("Last", 2, 14, "end"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "<!-- see\n# no\n-->",
+        "1. ```sh\n   # no\n   ```",
+        "10. ```sh\n# no\n    ```",
+        "```df -h``` shows it",
+        "<!-- a -->",
+    ],
+)
+def test_comments_fences_of_lists_and_code_in_a_line_hide_no_later_heading(hidden: str) -> None:
+    page = parse_page(f"# T\n\n## A\n\n{hidden}\n\n## B\nb\n", "x.md")
+    assert [(s.heading, s.text) for s in page.sections] == [("A", hidden), ("B", "b")]
+
+
 def test_names_and_anchors_are_those_of_rendered_pages() -> None:
     assert anchor('Alert Name: "KubeAPIDown"') == "alert-name-kubeapidown"
     assert alert_name("Alert Name: Kube API-Down") == "kubeapidown"
 
 
-@given(st.text(max_size=200) | st.lists(st.sampled_from(["# a", "## b", "```", "---", "x", ""])).map("\n".join))
+@given(
+    st.text(max_size=200)
+    | st.lists(st.sampled_from(["# a", "## b", "```", "---", "===", "<!--", "- ```", "x", ""])).map("\n".join)
+)
 def test_any_text_is_a_page_whose_sections_are_in_it(text: str) -> None:
     page = parse_page(text, "p.md")
     plain = text.replace("\r\n", "\n")
