@@ -93,7 +93,7 @@ class _Heading(NamedTuple):
 
 def _find_headings(lines: Sequence[str], start: int) -> Iterator[_Heading]:
     """Yield the headings outside code fences and HTML comments: `# Title`, or a title with === or --- under it."""
-    fence, comment, ordinary = "", False, -1
+    fence, comment, ordinary = "", False, -2
     for number in range(start, len(lines)):
         line = lines[number]
         mark = FENCE.match(line)
