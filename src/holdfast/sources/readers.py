@@ -191,7 +191,7 @@ def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> 
     read: Callable[[dict[str, Any]], Turns] | None = None
     if asked != "auto":
         account.format, read = asked, reader_of(asked, source)
-    detector = detect.Detector(account.name) if read is None else None
+    detector = detect.Detector(account.name, table=wrapping == "CSV") if read is None else None
     name, ignored = account.name, account.ignored
     left_out: list[str] = []
     for item in rows:

@@ -28,6 +28,11 @@ def defects(folder: Path, data: bytes, name: str = "r.jsonl", **options: Any) ->
     return [(d.source, d.rule, d.message) for d in found]
 
 
+def test_a_file_of_zero_bytes_is_not_taken_for_utf16(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="64 zero bytes and nothing else"):
+        read_all(write(tmp_path, "r.jsonl", bytes(64)))
+
+
 @pytest.mark.parametrize(
     ("line", "rule", "message"),
     [
