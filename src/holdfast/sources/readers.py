@@ -28,7 +28,7 @@ from holdfast.sources.formats import (
     read_sharegpt,
 )
 from holdfast.sources.jsonrows import Rows
-from holdfast.sources.telemetry import read_event
+from holdfast.sources.telemetry import read_event, read_table_event
 from holdfast.sources.tickets import read_ticket
 
 Result = Iterator[Example | Defect]
@@ -142,12 +142,12 @@ def form_of(source: Source) -> str:
     return "tickets" if source.format == "auto" and source.tickets else source.format
 
 
-def reader_of(form: str, source: Source) -> Callable[[dict[str, Any]], Turns]:
-    """The function that reads one row of a format."""
+def reader_of(form: str, source: Source, *, csv: bool = False) -> Callable[[dict[str, Any]], Turns]:
+    """The function that reads one row of a format. csv: every value of the row is a text."""
     if form == "tickets" and source.tickets is not None:
         return partial(read_ticket, options=source.tickets)
     if form == "telemetry":
-        return partial(read_event, options=source.telemetry)
+        return partial(read_table_event if csv else read_event, options=source.telemetry)
     return READERS[form]
 
 
@@ -186,12 +186,12 @@ def _read_rows(path: Path, name: str, source: Source, report: SourceReport, larg
 def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> Result:
     """Tell the format, turn each row into an example or defects, and keep the account."""
     split: Split | None = None if source.split == "auto" else source.split
-    asked = form_of(source)
+    asked, csv = form_of(source), wrapping == "CSV"
     account.reason = f"{wrapping}, as configured"
     read: Callable[[dict[str, Any]], Turns] | None = None
     if asked != "auto":
-        account.format, read = asked, reader_of(asked, source)
-    detector = detect.Detector(account.name, table=wrapping == "CSV") if read is None else None
+        account.format, read = asked, reader_of(asked, source, csv=csv)
+    detector = detect.Detector(account.name, table=csv) if read is None else None
     name, ignored = account.name, account.ignored
     left_out: list[str] = []
     for item in rows:
@@ -205,7 +205,7 @@ def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> 
             if read is None:
                 account.format, account.detected = detector.format, True
                 account.reason = f"{wrapping}, {detector.reason}"
-                read = reader_of(detector.format, source)
+                read = reader_of(detector.format, source, csv=csv)
         found = build_example(row, read, f"{name}:{line}", split, left_out)  # type: ignore[arg-type]
         if left_out:
             ignored.update(left_out)

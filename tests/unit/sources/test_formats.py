@@ -169,6 +169,18 @@ def test_a_column_that_is_not_utf8_is_named_with_its_byte(tmp_path: Path) -> Non
     assert [(d.source, d.message) for d in defects] == [("t.csv:2", "the column 'body': not UTF-8: byte 0xf6")]
 
 
+def test_events_of_a_table_have_numbers_though_csv_has_only_text(tmp_path: Path) -> None:
+    head = "service,signal,value,baseline,unit,context\n"
+    (tmp_path / "t.csv").write_text(
+        f"{head}pg,lag,95.5,2,s,\npg,lag,,2,s,\npg,lag,n/a,1e999,s,\npg,lag,{'9' * 5000},2,s,\n"
+    )
+    examples, defects, _ = read_all(tmp_path / "t.csv", "t.csv")
+    assert [e.prompt_text for e in examples] == ["Analyze: pg lag 95.5s\nBaseline: 2s"]
+    assert [(d.source, d.value[:5]) for d in defects] == [
+        ("t.csv:3", "''"), ("t.csv:4", "'n/a'"), ("t.csv:4", "inf"), ("t.csv:5", "inf"),
+    ]  # fmt: skip
+
+
 def test_tickets_are_asked_by_their_columns_and_answered_as_json(tmp_path: Path) -> None:
     row = {"id": 7, "subject": "Checkout fails", "body": "", "priority": "critical", "reason": "no sales"}
     examples, found = read(tmp_path, row, format="tickets", tickets=TICKETS)
@@ -241,6 +253,7 @@ def test_an_interpretation_in_the_event_wins_and_empty_lines_go() -> None:
     [
         {"service": ""}, {"signal": 3}, {"value": "500"}, {"value": True}, {"value": None}, {"baseline": None},
         {"baseline": {"mean": "x"}}, {"baseline": {"mean": 1, "stddev": -1}}, {"context": [1]}, {"context": {"a": [1]}},
+        {"baseline": {"mean": 1, "std": 2}},
         {"interpretation": 7}, {"unit": 1}, {"value": float("inf")}, {"value": 10**400},
     ],
 )  # fmt: skip
