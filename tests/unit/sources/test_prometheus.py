@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.errors import ContractError
 from holdfast.sources.markdown import alert_name, anchor, parse_page
+from holdfast.sources.prometheus import one_line
 from holdfast.sources.rulefile import read_rule_file, unbalanced
 from holdfast.sources.yamltree import read_documents
 from source_rows import PAGE, RULES, read_all
@@ -136,6 +137,8 @@ def test_merged_mappings_are_mappings() -> None:
     text = "x: &l {severity: page, team: sre}\ngroups:\n- name: g\n  rules:\n"
     text += "  - {alert: A, expr: up, labels: {<<: *l, team: db}}"
     assert read_rule_file(text, "r").alerts[0].labels == {"severity": "page", "team": "db"}
+    text = "y: &m {team: x, zone: n}\n" + text.replace("<<: *l", "<<: [*m, *l]")
+    assert read_rule_file(text, "r").alerts[0].labels == {"zone": "n", "severity": "page", "team": "db"}
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,18 @@ def test_merged_mappings_are_mappings() -> None:
 )  # fmt: skip
 def test_brackets_of_expressions_are_matched(expr: str, whole: bool) -> None:
     assert (unbalanced(expr) == "") is whole
+
+
+@pytest.mark.parametrize(
+    ("expr", "shown"),
+    [
+        ("up == 0 # gone\n  and on(a) b\n# end", "up == 0 and on(a) b"),
+        ('a{b="#  x"}\n > 1', 'a{b="#  x"} > 1'),
+        ("a{b='\\'#'} # c", "a{b='\\'#'}"),
+    ],
+)
+def test_comments_of_expressions_do_not_swallow_the_next_line(expr: str, shown: str) -> None:
+    assert one_line(expr) == shown
 
 
 def test_a_page_gives_one_pair_for_its_alert_and_one_for_each_section(tmp_path: Path) -> None:
