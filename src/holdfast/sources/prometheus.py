@@ -119,7 +119,8 @@ def _read_library(source: Source, files: Sequence[tuple[Path, str]], account: Fi
     twice: dict[str, str] = {}
     for path, name in named:
         _add_page(read_page(path, name), library, first, twice)
-    account.notes.append(f"{len(named)} pages of runbooks")
+    where = "" if named else "; name their folder on the source: `prometheus: {runbooks: DIR}`"
+    account.notes.append(f"{len(named)} pages of runbooks{where}")
     if twice:
         name = min(twice)
         account.notes.append(

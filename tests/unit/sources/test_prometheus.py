@@ -206,6 +206,13 @@ def test_a_hundred_pages_and_their_rules_load(tmp_path: Path) -> None:
     assert "100 alerts joined with their runbooks" in report.files[0].notes
 
 
+def test_rules_alone_say_how_to_name_their_runbooks(tmp_path: Path) -> None:
+    tree(tmp_path, rules_yaml=RULES, DiskFull_md=PAGE)
+    with pytest.raises(ContractError, match="nothing to learn from") as caught:
+        read_all(tmp_path / "rules.yaml")
+    assert "`prometheus: {runbooks: DIR}`" in caught.value.hint
+
+
 def test_files_of_several_kinds_need_a_decision(tmp_path: Path) -> None:
     tree(tmp_path, a_md=PAGE)
     (tmp_path / "rows.jsonl").write_text("{}")
