@@ -17,7 +17,7 @@ from holdfast.core.source_config import Format, Source
 from holdfast.sources import detect, knowledge, prometheus, runbooks
 from holdfast.sources.conversation import Split, build_example
 from holdfast.sources.conversation import check_turns as check_turns
-from holdfast.sources.defects import Defect, FileReport, FirstDefects, Problem, SourceReport, Turns
+from holdfast.sources.defects import SHOWN, Defect, FileReport, FirstDefects, Problem, SourceReport, Turns
 from holdfast.sources.defects import defects_error as defects_error
 from holdfast.sources.files import Files, find_files, kind_of, open_data
 from holdfast.sources.formats import (
@@ -78,10 +78,16 @@ def read_source(
     if form is None:
         others = [path for path, _ in named if found.base == Path(source.path) and kind_of(path) != "rows"]
         report.left_out += map(str, others)
+        unreadable: list[ContractError] = []
         for path, file_name in named:
             if path in others:
                 continue
-            yield from _read_rows(path, file_name, source, report, large)
+            try:
+                yield from _read_rows(path, file_name, source, report, large)
+            except ContractError as error:
+                unreadable.append(error)
+        if unreadable:
+            raise _as_one(unreadable)
         return
     detected = source.format == "auto"
     reason = "told from the names and contents of its files" if detected else "as configured"
@@ -98,6 +104,17 @@ def read_source(
             yield item
     if not report.rows:
         raise ContractError(f"{name} holds nothing to learn from", hint="; ".join(account.notes) or "look at its files")
+
+
+def _as_one(errors: Sequence[ContractError]) -> ContractError:
+    """All files that cannot be read, in one error."""
+    if len(errors) == 1:
+        return errors[0]
+    lines = [error.message for error in errors[:SHOWN]]
+    more = [f"… and {len(errors) - SHOWN} more"] if len(errors) > SHOWN else []
+    hints = dict.fromkeys(error.hint for error in errors)
+    what = f"{len(errors)} files cannot be read:\n  " + "\n  ".join([*lines, *more])
+    return ContractError(what, hint="\n        ".join(hints))
 
 
 def _fixed(example: Example, split: Split) -> Example:
