@@ -201,7 +201,7 @@ def build_trainer(
         callbacks=[TensorBoardCallback(writer)] if writer is not None else [],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.create_model_card = _write_no_card  # TRL's says "a fine-tuned version of None"; export writes ours
+    trainer.create_model_card = lambda *given, **named: None  # TRL's says "fine-tuned from None"; export writes ours
     for parameter in trainer.model.parameters():
         # TRL makes adapter weights of a quantised base bf16, but a resumed run has them in fp32: unequal runs.
         if parameter.requires_grad:
@@ -218,10 +218,6 @@ def build_trainer(
     if torch.cuda.is_available() and job.train.quantization != "none":
         compact(trainer.model)
     return trainer
-
-
-def _write_no_card(*arguments: Any, **named: Any) -> None:
-    return None
 
 
 def build_dataset(rows: list[TrainingTokens]) -> Dataset:
