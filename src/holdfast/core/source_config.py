@@ -84,7 +84,8 @@ class PrometheusOptions(Section):
     """How alerting rules meet their runbooks."""
 
     runbooks: str | None = None
-    """A folder, file or glob of Markdown runbooks; `null` = the Markdown files beside the rules."""
+    """A folder, file or glob of Markdown runbooks; `null` = the Markdown files that lie with the rules below
+    `path` (a folder or a glob)."""
     prompt: str = (
         "ALERT\nCondition: {alert}\nSeverity: {severity}\nSummary: {summary}\nDetail: {description}\n"
         "Expression: {expr}\nFor: {for}"

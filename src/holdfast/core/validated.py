@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -81,7 +81,10 @@ def _describe(kind: type[BaseModel], source: str, lines: dict[KeyPath, int], ite
         return f"{where}: unknown key {name!r}{meant}"
     if item["type"] == "missing":
         return f"{where}: {name!r} is missing"
-    return f"{where}: {name}: {WORDS.get(item['type'], item['msg'])}; found {_short(item['input'])}"
+    what = WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
+    if not location:  # about the file as a whole, which need not be shown
+        return f"{where}: {what}"
+    return f"{where}: {name}: {what}; found {_short(item['input'])}"
 
 
 def _short(value: Any) -> str:
@@ -91,14 +94,16 @@ def _short(value: Any) -> str:
 
 def _keys_at(kind: type[BaseModel], location: KeyPath) -> list[str]:
     """Names of the fields of the model that sits at `location` below `kind`."""
+    key_of_mapping = False
     for step in location:
-        if isinstance(step, int):
+        if isinstance(step, int) or key_of_mapping:
+            key_of_mapping = False
             continue
         field = kind.model_fields.get(step)
         below = _model_in(field.annotation) if field else None
-        if below is None:
+        if field is None or below is None:
             return []
-        kind = below
+        kind, key_of_mapping = below, get_origin(field.annotation) is dict
     return list(kind.model_fields)
 
 

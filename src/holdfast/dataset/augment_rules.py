@@ -128,4 +128,4 @@ class AugmentRules(Rule):
 
 def read_rules(path: Path) -> AugmentRules:
     """Read a rules file. Raises ConfigError with all its problems at once."""
-    return read_model(AugmentRules, path)
+    return read_model(AugmentRules, path, hint="examples/triage/augment.yaml shows such a file")

@@ -112,7 +112,7 @@ class DatasetContract(BaseModel):
 
 def read_contract(path: Path) -> DatasetContract:
     """Read a contract file. Raises ConfigError with all its problems at once."""
-    return read_model(DatasetContract, path)
+    return read_model(DatasetContract, path, hint="docs/config.md describes every key of a contract")
 
 
 def answer_schema(contract: DatasetContract) -> dict[str, Any] | None:

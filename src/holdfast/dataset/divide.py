@@ -22,7 +22,7 @@ from holdfast.dataset.duplicates import (
     subject_of,
     texts_of,
 )
-from holdfast.dataset.similarity import Pair, shingle_texts, similar_pairs
+from holdfast.dataset.similarity import Pair, Pairs, shingle_texts, similar_pairs
 from holdfast.dataset.split import (
     COUPLES,
     FREE,
@@ -82,7 +82,7 @@ class Divided:
     dropped: Dropped
     splits: "NDArray[np.int8]"
     groups: "NDArray[np.int64] | None"
-    near: list[Pair]
+    near: Pairs
     near_count: int
     proof: dict[str, Pair | None]
     grouping_method: str
@@ -122,10 +122,9 @@ def _divide_exactly(work: _Work, dropped: Dropped) -> Divided:
 
     threshold, names = work.options.threshold, np.flatnonzero(work.keep)
     shingled = shingle_texts(texts_of(work.lookup, names, work.subject.text))
-    near = similar_pairs(shingled, threshold) if threshold is not None else []
-    pairs = [Pair(int(names[p.a]), int(names[p.b]), p.similarity) for p in near]
-    ends = tuple(np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
-    groups = link_rows(len(work.table), [(ends[0], ends[1]), fact_links(work.table.rows["fact"])])
+    near = similar_pairs(shingled, threshold) if threshold is not None else Pairs.of([])
+    pairs = Pairs(names[near.a], names[near.b], near.similarity)
+    groups = link_rows(len(work.table), [(pairs.a, pairs.b), fact_links(work.table.rows["fact"])])
     splits = _assign(work, groups)
     proof = {
         couple: best and Pair(int(names[best.a]), int(names[best.b]), best.similarity)
@@ -155,7 +154,7 @@ def _divide_large(work: _Work, dropped: Dropped, shards: Shards) -> Divided:
             )  # fmt: skip
         edges.append((np.arange(len(keep)), found.groups))
     groups = link_rows(len(keep), edges) if edges else None
-    leaks: list[Pair] = []
+    leaks = Pairs.of([])
     for _ in range(ROUNDS):
         with shards.timed("assign"):
             splits = _assign(work, groups)
@@ -168,7 +167,7 @@ def _divide_large(work: _Work, dropped: Dropped, shards: Shards) -> Divided:
             if held is None or (pair.similarity, -pair.a, -pair.b) > (held.similarity, -held.a, -held.b):
                 across[name] = pair
         near_pairs = [pair for pair in pairs if threshold is not None and pair.similarity >= threshold]
-        leaks = find_leaks(near_pairs, splits)
+        leaks = find_leaks(Pairs.of(near_pairs), splits)
         free = [] if groups is None else [p for p in near_pairs if groups[p.a] != groups[p.b] and _is_free(work, p)]
         if groups is None or not free:
             break
@@ -183,7 +182,9 @@ def _divide_large(work: _Work, dropped: Dropped, shards: Shards) -> Divided:
         f"; for all rows {method}" if threshold is not None else ""
     )
     grouping = method if threshold is not None else "not looked for"
-    return Divided(work.table, dropped, splits, groups, found.pairs, found.measured, across, grouping, proof_method)
+    return Divided(
+        work.table, dropped, splits, groups, Pairs.of(found.pairs), found.measured, across, grouping, proof_method
+    )
 
 
 def _pairs_across(work: _Work, splits: "NDArray[np.int8]", shards: Shards) -> list[Pair]:
@@ -244,9 +245,16 @@ def _assign(work: _Work, groups: "NDArray[np.int64] | None") -> "NDArray[np.int8
     return splits
 
 
-def _refuse_leaks(leaks: list[Pair], work: _Work) -> None:
-    if leaks and work.options.threshold is not None:
+def _refuse_leaks(leaks: Pairs, work: _Work) -> None:
+    if len(leaks) and work.options.threshold is not None:
         raise leaks_error(leaks, work.lookup, work.options.threshold)
+
+
+def largest_group(divided: Divided) -> int:
+    """Rows of the largest group that must stay together."""
+    import numpy as np
+
+    return 1 if divided.groups is None else int(np.bincount(divided.groups[divided.splits >= 0]).max(initial=0))
 
 
 def strata_of(divided: Divided) -> list[tuple[Stratum, dict[str, int]]]:

@@ -20,13 +20,10 @@ def find_repeats(divided: Divided, lookup: Lookup) -> dict[str, str]:
     """
     import numpy as np
 
-    twins = [
-        (pair.a, pair.b)
-        for pair in divided.near
-        if pair.similarity >= SIMILARITY
-        and divided.splits[pair.a] == TEST == divided.splits[pair.b]
-        and lookup[pair.a].answer == lookup[pair.b].answer
-    ]
+    near, in_test = divided.near, divided.splits == TEST
+    alike = near.select((near.similarity >= SIMILARITY) & in_test[near.a] & in_test[near.b])
+    answers = {row: lookup[row].answer for row in np.union1d(alike.a, alike.b).tolist()}
+    twins = [(pair.a, pair.b) for pair in alike if answers[pair.a] == answers[pair.b]]
     if not twins:
         return {}
     ends = np.array(twins, dtype=np.int64).reshape(-1, 2)

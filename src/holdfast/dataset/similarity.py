@@ -7,6 +7,7 @@ through an inverted index; what is done with more is in `near.py`.
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -35,6 +36,33 @@ class Pair(NamedTuple):
     a: int
     b: int
     similarity: float
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Many pairs as columns, the most similar first: boilerplate of some thousand rows makes millions of them."""
+
+    a: "IntArray"
+    b: "IntArray"
+    similarity: "FloatArray"
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair]) -> "Pairs":
+        """The same pairs in the same order."""
+        import numpy as np
+
+        a, b = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
+        return cls(a, b, np.array([pair.similarity for pair in pairs], dtype=np.float64))
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return map(Pair, self.a.tolist(), self.b.tolist(), self.similarity.tolist())
+
+    def select(self, which: "NDArray[np.bool_] | slice") -> "Pairs":
+        """Those of a mask with one entry for each pair, or of a slice."""
+        return Pairs(self.a[which], self.b[which], self.similarity[which])
 
 
 class Shingled(NamedTuple):
@@ -181,33 +209,40 @@ def mix(values: "HashArray", seed: int) -> "HashArray":
     return _mix(_mix(np.full_like(values, seed & (2**64 - 1)) + np.uint64(BASE)) ^ values)
 
 
-def similar_pairs(shingled: Shingled, threshold: float) -> list[Pair]:
+def similar_pairs(shingled: Shingled, threshold: float) -> Pairs:
     """All pairs a < b with similarity >= threshold, the most similar first. For at most EXACT_LIMIT texts."""
-    everything = range(len(shingled))
-    found = _exact_pairs(shingled, everything, everything, threshold)
-    return sorted((p for p in found if p.a < p.b), key=lambda p: (-p.similarity, p.a, p.b))
+    import numpy as np
+
+    count = len(shingled)
+    if not count:
+        return Pairs.of([])
+    postings = Postings([shingled.row(text) for text in range(count)])
+    others: list[IntArray] = []
+    values: list[FloatArray] = []
+    for text in range(count):
+        similarity = postings.similarity(shingled.row(text))[text + 1 :]
+        hits = np.flatnonzero(similarity >= threshold)
+        others.append(hits + text + 1)
+        values.append(similarity[hits])
+    similarity = np.concatenate(values)
+    order = np.argsort(-similarity, kind="stable")
+    a = np.repeat(np.arange(count), [len(hits) for hits in others])
+    return Pairs(a[order], np.concatenate(others)[order], similarity[order])
 
 
 def largest_across(shingled: Shingled, left: Sequence[int], right: Sequence[int]) -> Pair | None:
     """The most similar pair with one text in `left` and one in `right`; None when one of them is empty."""
-    if not left or not right:
-        return None
-    best = _exact_pairs(shingled, left, right, None)
-    return max(best, key=lambda p: (p.similarity, -p.a, -p.b), default=None)
-
-
-def _exact_pairs(
-    shingled: Shingled, left: Sequence[int], right: Sequence[int], threshold: float | None
-) -> Iterator[Pair]:
-    """Pairs with similarity >= threshold; without a threshold the best partner of each text in `left`."""
     import numpy as np
 
-    postings = Postings([shingled.row(i) for i in right])
-    names = np.asarray(right, dtype=np.int64)
-    for a in left:
-        similarity = postings.similarity(shingled.row(a))
-        hits = np.flatnonzero(similarity >= threshold) if threshold is not None else [int(np.argmax(similarity))]
-        yield from (Pair(a, int(names[hit]), float(similarity[hit])) for hit in hits)
+    if not left or not right:
+        return None
+    postings = Postings([shingled.row(text) for text in right])
+    best: list[Pair] = []
+    for text in left:
+        similarity = postings.similarity(shingled.row(text))
+        partner = int(np.argmax(similarity))
+        best.append(Pair(text, right[partner], float(similarity[partner])))
+    return max(best, key=lambda p: (p.similarity, -p.a, -p.b))
 
 
 class Postings:

@@ -1,12 +1,12 @@
 """train, valid, test: whole groups, stratified by domain and label, the same whatever the order of the files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core.errors import ContractError, IntegrityError, UsageError
 from holdfast.core.records import SPLITS
-from holdfast.dataset.similarity import Pair, Shingled, largest_across, mix
+from holdfast.dataset.similarity import Pair, Pairs, Shingled, largest_across, mix
 from holdfast.dataset.table import Lookup
 
 if TYPE_CHECKING:
@@ -198,14 +198,16 @@ def write_lock(path: Path, rows: "Iterable[tuple[NDArray[np.uint64], SplitArray]
             )
 
 
-def find_leaks(pairs: Sequence[Pair], splits: "SplitArray") -> list[Pair]:
+def find_leaks(pairs: Pairs, splits: "SplitArray") -> Pairs:
     """Near duplicates with one row in test and one in train."""
-    return [pair for pair in pairs if {int(splits[pair.a]), int(splits[pair.b])} == {TRAIN, TEST}]
+    a, b = splits[pairs.a], splits[pairs.b]
+    return pairs.select((a == TRAIN) & (b == TEST) | (a == TEST) & (b == TRAIN))
 
 
-def leaks_error(leaks: Sequence[Pair], lookup: Lookup, threshold: float) -> ContractError:
+def leaks_error(leaks: Pairs, lookup: Lookup, threshold: float) -> ContractError:
     """One error that names every leaking pair (up to 50) with its similarity."""
-    lines = [f"{lookup[p.a].source} and {lookup[p.b].source}: similarity {p.similarity:.3f}" for p in leaks[:50]]
+    lines = [f"{lookup[p.a].source} and {lookup[p.b].source}: similarity {p.similarity:.3f}"
+             for p in leaks.select(slice(50))]  # fmt: skip
     if len(leaks) > 50:
         lines.append(f"… and {len(leaks) - 50} more")
     return ContractError(

@@ -22,7 +22,7 @@ from holdfast.core.shards import cut
 from holdfast.dataset.audit import Tally, check_rows, describe_lengths, join, refuse_long
 from holdfast.dataset.columns import any_value, in_order_of_id
 from holdfast.dataset.contract import DatasetContract, describe_task, read_contract
-from holdfast.dataset.divide import Divided, Options, Shards, Timed, divide
+from holdfast.dataset.divide import Divided, Options, Shards, Timed, divide, largest_group
 from holdfast.dataset.duplicates import conflicts_of
 from holdfast.dataset.lengths import REMEDY, Fitted, fit_split
 from holdfast.dataset.plant import plant_canaries
@@ -131,11 +131,19 @@ def _fit(context: StageContext, work: Path) -> tuple[dict[Split, Fitted], Tally]
 
 def _refuse_empty(divided: Divided) -> None:
     counts = {name: int((divided.splits == place).sum()) for place, name in enumerate(SPLITS)}
+    hint = "add rows, or set prepare.test_set_size and the `split:` of the sources so that each gets some"
+    largest = largest_group(divided)
+    why = ""
+    if largest > max(1, sum(counts.values()) // 2):
+        why = f"; {largest} of the rows are one group, near duplicates or of one fact, and a group stays in one split"
+        hint = (
+            "put text that all of them share into a first paragraph of its own, which is not compared; or raise "
+            "prepare.near_duplicate_threshold when they really are different questions; or set `split:` on the sources"
+        )
     for name in ("train", "test"):
         if not counts[name]:
             raise ContractError(
-                f"no row is left for {name} ({', '.join(f'{n} {rows}' for n, rows in counts.items())})",
-                hint="add rows, or set prepare.test_set_size and the `split:` of the sources so that each gets some",
+                f"no row is left for {name} ({', '.join(f'{n} {rows}' for n, rows in counts.items())}){why}", hint=hint
             )
 
 

@@ -55,7 +55,7 @@ def describe(config: RunConfig, prepared: Prepared, lookup: Lookup) -> dict[str,
             "near_groups": int((sizes > 1).sum()),
             "threshold": threshold,
             "method": divided.grouping_method,
-            "examples": [_show(divided, pair, lookup) for pair in divided.near[:SHOWN_PAIRS]],
+            "examples": [_show(divided, pair, lookup) for pair in divided.near.select(slice(SHOWN_PAIRS))],
         },
         "split_proof": _describe_proof(config, divided, lookup),
         "sampling": {
@@ -135,11 +135,11 @@ def find_warnings(config: RunConfig, prepared: Prepared, lookup: Lookup, few: in
     if parted := sum(f.divided for f in fitted.values()):
         parts = sum(f.parts for f in fitted.values())
         found.append(f"{parted} conversations longer than sequence_len {limit} were split into {parts} at turn borders")
-    across = [p for p in divided.near if divided.splits[p.a] != divided.splits[p.b]]
-    if across:
-        a, b = lookup[across[0].a].source, lookup[across[0].b].source
+    across = divided.near.select(divided.splits[divided.near.a] != divided.splits[divided.near.b])
+    for pair in across.select(slice(1)):
+        a, b = lookup[pair.a].source, lookup[pair.b].source
         found.append(
-            f"{len(across)} near duplicates across splits, for example {a} and {b} ({across[0].similarity:.2f}); "
+            f"{len(across)} near duplicates across splits, for example {a} and {b} ({pair.similarity:.2f}); "
             "the validation loss looks better than it is"
         )
     test = fitted["test"].tally

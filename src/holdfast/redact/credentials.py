@@ -15,7 +15,7 @@ WORDS = (
     "salasana", "heslo", "pin", "mysql", "curl", "otp", "2fa", "cvv", "cvc", "psk", "salt", "ldap", "パスワード",
     "creds", "redis-cli", "identified", "mariadb", "logged in", "mot de",
 )  # fmt: skip
-_SIGNS = (":", "=", "->", " is ", " was ", " to ", " ist ", " est ", "',", '",')
+_SIGNS = (":", "=", "->", " is ", " was ", " to ", " ist ", " lautet ", " est ", "',", '",')
 _STRONG = re.compile(
     r"pass(?:word|wd|phrase|code|wort|wrd)?|pwd|pw|kennwort|contrase[ñn]a|mot de passe|has[lł]o|senha"
     r"|wachtwoord|lösenord"
@@ -31,7 +31,7 @@ _NAMED = re.compile(
 # What may stand between the word and its value: the rest of a longer name, quotes, the sign, quotes.
 _ASSIGNED = re.compile(
     r"""(?P<tail>[\w-]{0,30})["'`*)\]]{0,3}[ \t]{0,3}
-    (?P<sign>:=|=>|->|===?|[:=]|\b(?:is|was|to|ist|est)\b:?|(?<=["']),)[ \t]{0,3}\n?[ \t]{0,8}
+    (?P<sign>:=|=>|->|===?|[:=]|\b(?:is|was|to|ist|lautet|est)\b:?|(?<=["']),)[ \t]{0,3}\n?[ \t]{0,8}
     (?P<open>["'`]?)(?P<value>(?:(?<=")[^"\n]{1,400}(?=")|(?<=')[^'\n]{1,400}(?=')|(?<=`)[^`\n]{1,400}(?=`)|[^\s"'`,;<>(){}\[\]|]{1,400}))""",
     re.VERBOSE,
 )
@@ -96,51 +96,11 @@ _FLAG = re.compile(
     (?P<v>(?:(?<=")[^"\n]+|(?<=')[^'\n]+|[^\s"'<>|&;]{3,}))""",
     re.VERBOSE,
 )
-_COMMANDS = (
-    (
-        ('mysql', 'mariadb'),
-        re.compile(
-            r"(?:mysql|mysqldump|mysqladmin|mysqlimport|mariadb|mariadb-dump)\b[^\n"
-            r"|]{0,120}?\s-p(?P<v>[^\s\"'<>]{3,}|(?<=p)'[^']+'|\"[^\"]+\")"),
-    ),
-    (
-        ('pass', ' login', 'mongo', 'smb', 'sqlcmd', 'bcp', 'ipmi', 'snmp', 'vnc', 'twine'),
-        re.compile(
-            r"(?:sshpass|docker\s+login|podman\s+login|helm\s+registry\s+login|az\s+login|htpasswd|mongo\w*"
-            r"|smbclient|sqlcmd|bcp|ipmitool|snmp\w+|vncviewer|twine)\b"
-               r"[^\n|]{0,120}?\s-(?:p|P|A|X)\s{0,3}[\"']?(?P<v>[^\s\"'<>|&;-][^\s\"'<>|&;]{2,})"),
-    ),
-    (
-        ('redis-cli',),
-        re.compile(r"redis-cli\b[^\n|]{0,120}?\s-a\s{1,3}[\"']?(?P<v>[^\s\"'<>|&;]{3,})"),
-    ),
-    (
-        ('ldap',),
-        re.compile(
-            r"(?:ldap(?:search|modify|add|passwd|whoami))\b[^\n|]{0,200}?\s-w\s{0,3}[\"']?(?P<v>[^\s\"'<>"
-            r"|&;]{3,})"),
-    ),
-    (
-        ('curl',),
-        re.compile(
-            r"curl\b[^\n|]{0,200}?\s(?:-u|--user|--proxy-user"
-            r"|-U)[\s=]{0,3}[\"']?[^\s:\"'<>]{1,80}:(?P<v>[^\s\"'<>]{2,})"),
-    ),
-    (
-        ('-pass',),
-        re.compile(r"-passin\s+pass:(?P<v>[^\s\"'<>]{3,})|-passout\s+pass:(?P<w>[^\s\"'<>]{3,})"),
-    ),
-    (
-        ('identified',),
-        re.compile(r"identified\s+(?:with\s+\w+\s+)?by\s+[\"'](?P<v>[^\"'\n<>]{3,})"),
-    ),
-    (
-        ('cred', 'login', 'logged in'),
-        re.compile(
-            r"(?:credentials?|login|creds|logged in)\W{1,4}(?:(?:is|are|was|with|as"
-            r"|using)\W{1,3})?[\w.@-]{2,40}\s?[:/]\s?(?P<v>(?=[^\s\"'<>,;]*\d)[^\s\"'<>,;/]{5,})"),
-    ),
-)  # fmt: skip
+_IDENTIFIED = re.compile(r"identified\s+(?:with\s+\w+\s+)?by\s+[\"'](?P<v>[^\"'\n<>]{3,})")
+_LOGIN = re.compile(
+    r"(?:credentials?|login|creds|logged in)\W{1,4}(?:(?:is|are|was|with|as"
+    r"|using)\W{1,3})?[\w.@-]{2,40}\s?[:/]\s?(?P<v>(?=[^\s\"'<>,;]*\d)[^\s\"'<>,;/]{5,})"
+)
 _NEXT_PARAMETER = re.compile(r"&(?=[\w.-]+=)")
 _TRAILING = ".,;:!?)]}\"'`*"
 
@@ -167,11 +127,10 @@ def find_credentials(text: str, lower: str, has_runs: bool) -> Iterator[Span]:
 def _in_commands(text: str, lower: str) -> Iterator[Span]:
     if " -" in lower or lower.startswith("-"):
         yield from _groups(_FLAG, text, lower, "PASSWORD")
-    for words, pattern in _COMMANDS:
-        for word in words:
-            if word in lower:
-                yield from _groups(pattern, text, lower, "PASSWORD")
-                break
+    if "identified" in lower:
+        yield from _groups(_IDENTIFIED, text, lower, "PASSWORD")
+    if "cred" in lower or "login" in lower or "logged in" in lower:
+        yield from _groups(_LOGIN, text, lower, "PASSWORD")
 
 
 def _in_headers(text: str, lower: str) -> Iterator[Span]:
@@ -201,10 +160,16 @@ def _in_urls(text: str) -> Iterator[Span]:
 
 def _groups(pattern: re.Pattern[str], text: str, lower: str, kind: str) -> Iterator[Span]:
     for match in pattern.finditer(lower):
-        start, end = match.span("v") if match["v"] is not None else match.span("w")
-        value = text[start:end].rstrip(_TRAILING)
+        start, end = match.span("v")
+        value = without_trailing(text, start, end)
         if len(value) > 2 and not _is_reference(value) and not _STOP.fullmatch(value.lower()):
             yield Span(start, start + len(value), kind, RANKS[kind])
+
+
+def without_trailing(text: str, start: int, end: int) -> str:
+    """The value at start:end without the punctuation behind it, which is part of it only within quotes."""
+    quoted = text[max(0, start - 1) : start] in ('"', "'") and text[end : end + 1] == text[start - 1]
+    return text[start:end] if quoted else text[start:end].rstrip(_TRAILING)
 
 
 def _assigned(text: str, lower: str) -> Iterator[Span]:

@@ -52,6 +52,9 @@ FORMS = (
           r'"sensitive"\s{0,3}:\s{0,3}true[^{}]{0,120}?"value"\s{0,3}:\s{0,3}"(?P<v>[^"\n]{3,400})"'),
     _form("PASSWORD", "random_password",
           r'"random_password"[^\0]{0,900}?"result"\s{0,3}:\s{0,3}"(?P<v>[^"\n]{3,200})"'),
+    _form("PASSWORD", "variable",
+          rf"""variable\s{{1,4}}["']{_WORD}["']\s{{0,4}}\{{[^{{}}]{{0,300}}?"""
+          rf"""default\s{{0,9}}=\s{{0,4}}["'](?P<v>[^"'\n]{{3,200}})["']"""),
     _form("PASSWORD", "jdbc:oracle", r"jdbc:oracle:\w{2,5}:[^/\s:@]{1,60}/(?P<v>[^\s@\"']{3,100})@"),
     _form("PASSWORD", "@", r"(?<![\w/])[\w.-]{1,60}:(?P<v>[^\s:@/\"'`]{3,100})@(?:tcp|unix)\("),
     _form("PASSWORD", " 7 ", r"(?:password|secret|key)\s7\s(?P<v>(?=[A-F]{0,9}\d)[0-9A-F]{8,80})(?!\w)"),

@@ -30,14 +30,7 @@ def find_wrapping(head: bytes, path: Path) -> Wrapping:
     """Look at the first bytes (decompressed), then at the suffix. Raises ContractError when neither tells."""
     if head.startswith(b"PAR1"):
         return Wrapping("Parquet", lambda file, name: tablerows.read_parquet(file, path, name))
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head[:1] == b"\0" or head[1:2] == b"\0":
-        kind = "UTF-16" if head[0] > 127 else "UTF-16BE" if head[:1] == b"\0" else "UTF-16LE"
-        raise ContractError(f"{path} is {kind}", hint=f"save it as UTF-8: iconv -f {kind} -t UTF-8 {path}")
-    if head.startswith(ZIP):
-        raise ContractError(
-            f"{path} is a ZIP archive, as spreadsheets are too, whatever its name says",
-            hint="unzip it, or save the table as CSV; .gz and .zst are read as they are",
-        )
+    _refuse_what_is_no_text(head, path)
     suffix = inner_suffix(path)
     if suffix == ".parquet":
         raise ContractError(f"{path} is not a Parquet file: it begins with {head[:8]!r}", hint="correct its name")
@@ -57,6 +50,20 @@ def find_wrapping(head: bytes, path: Path) -> Wrapping:
         f"it cannot be told what {path} is: it begins with {short(start[:20].decode('utf-8', 'backslashreplace'))}",
         hint=f"end its name in one of {known}",
     )
+
+
+def _refuse_what_is_no_text(head: bytes, path: Path) -> None:
+    if head and not head.strip(b"\0"):
+        what = f"{path} begins with {len(head)} zero bytes and nothing else"
+        raise ContractError(what, hint="such a file was never written out: copy it again")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head[:1] == b"\0" or head[1:2] == b"\0":
+        kind = "UTF-16" if head[0] > 127 else "UTF-16BE" if head[:1] == b"\0" else "UTF-16LE"
+        raise ContractError(f"{path} is {kind}", hint=f"save it as UTF-8: iconv -f {kind} -t UTF-8 {path}")
+    if head.startswith(ZIP):
+        raise ContractError(
+            f"{path} is a ZIP archive, as spreadsheets are too, whatever its name says",
+            hint="unzip it, or save the table as CSV; .gz and .zst are read as they are",
+        )
 
 
 def _is_lines(start: bytes) -> bool:
@@ -109,8 +116,8 @@ class Detector:
     `format` is empty until the first row.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *, table: bool = False) -> None:
+        self.name, self.table = name, table
         self.format = ""
         self.reason = ""
         self._first = 0
@@ -150,7 +157,8 @@ class Detector:
             both = "both " if len(found) == 2 else ""
             return _undecided(self.name, f"{where} has {both}the keys of {' and '.join(found)}", "", found)
         keys = ", ".join(sorted(map(str, row)))
-        return _undecided(self.name, f"{where} has no known key ({short(keys)[1:-1] or 'none at all'})", "", [])
+        what = f"{where} has no known key ({short(keys)[1:-1] or 'none at all'})"
+        return _undecided(self.name, what, "", ["tickets"] if self.table else [])
 
 
 def _shown_keys(row: dict[str, Any]) -> str:
@@ -159,6 +167,8 @@ def _shown_keys(row: dict[str, Any]) -> str:
 
 def _undecided(name: str, what: str, rows: str, formats: list[str]) -> ContractError:
     either = " or ".join(f"`format: {form}`" for form in formats) or "for example `format: messages`"
+    if formats == ["tickets"]:
+        either = "`format: tickets` with `tickets: {instruction: …, columns: {input: […], output: […]}}` in a -c FILE"
     return ContractError(
         f"the format of {name} cannot be told: {what}. Known: {KNOWN}." + (f" Found: {rows}" if rows else ""),
         hint=f"keep one format in a file, or say which one is meant (on the source, or --format): {either}",

@@ -17,6 +17,7 @@ TOOL_SPEAKERS = frozenset({"tool", "function_call", "observation", "function_res
 QUESTIONS = ("instruction", "INSTRUCTION", "question")
 ANSWERS = ("output", "expected", "response", "RESPONSE", "answer")
 SYSTEMS = ("system", "system_prompt")
+INPUTS = ("input", "context")
 MESSAGES_KEYS = frozenset({"messages"})
 CONVERSATIONS_KEYS = frozenset({"conversations"})
 
@@ -94,7 +95,10 @@ def _with_system(
 
 
 def read_instruction(row: dict[str, Any]) -> Turns:
-    """`{"instruction", "input"?, "output" | "expected", "system"?, "history"?}`: the Alpaca format and relatives."""
+    """`{"instruction", "input"?, "output" | "expected", "system"?, "history"?}`: the Alpaca format and relatives.
+
+    Where there is no `input`, `context` is it, as in Dolly and in questions about a text.
+    """
     turns, used, problems = _question(row)
     answer, answer_keys = _pick(row, ANSWERS, "two_answers", problems)
     used |= answer_keys
@@ -108,8 +112,9 @@ def _question(row: dict[str, Any]) -> tuple[list[tuple[Any, Any]], frozenset[str
     problems: list[Problem] = []
     question, question_keys = _pick(row, QUESTIONS, "two_instructions", problems)
     system, system_keys = _pick(row, SYSTEMS, "two_systems", problems)
-    given = row.get("input")
-    for key, value in (("input", given), ("system", system)):
+    given_key = next((name for name in INPUTS if name in row), "input")
+    given = row.get(given_key)
+    for key, value in ((given_key, given), ("system", system)):
         if value is not None and not isinstance(value, str):
             problems.append(Problem("content_type", f"`{key}` must be text", short(value)))
     if not isinstance(question, str) or not question.strip():
@@ -120,7 +125,7 @@ def _question(row: dict[str, Any]) -> tuple[list[tuple[Any, Any]], frozenset[str
     if not problems:
         asked = f"{question}\n\n{given}" if given and given.strip() else question
         turns.append(("user", asked))
-    return turns, frozenset({"input", "history"}) | question_keys | system_keys, problems
+    return turns, frozenset({given_key, "history"}) | question_keys | system_keys, problems
 
 
 def _history(row: dict[str, Any], problems: list[Problem]) -> Sequence[Any]:

@@ -7,6 +7,7 @@ limit, a crash, silence) refuses the knowledge base.
 
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -28,6 +29,16 @@ START_SECONDS = 20.0
 SHOWN = 50
 PIPE_BYTES, BATCH = 32 * 1024, 64
 PLAIN_CONTROLS = frozenset("\t\n\r")
+KEEP = (
+    "keep facts and rules; of directives only dynamic, discontiguous and module are allowed "
+    "(library lists, apply, aggregate and pairs are there without use_module)"
+)
+HINTS = {
+    "encoding": "save the file as UTF-8 without a byte-order mark and without invisible characters",
+    "syntax": "look at the line and at the clause before it",
+    "goal": "rules may call rules of these files and the built-in predicates for lists, text and numbers, nothing that "
+    "reads, writes or changes facts",
+}
 
 
 class Limits(NamedTuple):
@@ -234,11 +245,12 @@ def check_bytes(name: str, data: bytes, limits: Limits) -> list[str]:
 
 def refusal(problems: Sequence[str], name: str) -> ContractError:
     """One error for all problems of a knowledge base: up to 50 shown, all counted."""
+    rules = [found[1] for text in problems if (found := re.match(r".*?:\d+: (\w+): ", text))]
     more = [f"… and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
     return ContractError(
         f"{name} is refused as a whole, {len(problems)} problem{'s' if len(problems) > 1 else ''}:\n  "
         + "\n  ".join([*problems[:SHOWN], *more]),
-        hint="keep facts and rules; of directives only dynamic, discontiguous and module are allowed",
+        hint="; ".join(dict.fromkeys(HINTS.get(rule, KEEP) for rule in rules)) or KEEP,
     )
 
 

@@ -92,7 +92,8 @@ read_file(File, Before, After) :-
 read_terms(File, Stream, Before, After) :-
     catch(( read_one(Stream, Term, Line), Outcome = read ), Error, Outcome = wrong(Error)),
     ( Outcome = wrong(Wrong)
-    -> unreadable(File.name, Stream, Wrong), After = Before
+    -> unreadable(File.name, Stream, Wrong),
+       ( goes_on(File.name, Wrong) -> read_terms(File, Stream, Before, After) ; After = Before )
     ;  Term == end_of_file
     -> ( rest_is_blank(Stream) -> true
        ; refuse(File.name, Line, end_of_file, "text after end_of_file would never be read") ),
@@ -111,9 +112,19 @@ unreadable(Name, Stream, quasi_quotation) :- !,
     line_count(Stream, Line), refuse(Name, Line, quasi_quotation, "quasi quotations are not read").
 unreadable(Name, Stream, error(syntax_error(What), Where)) :- !,
     ( nonvar(Where), Where = stream(_, Line, _, _) -> true ; line_count(Stream, Line) ),
-    format(string(Text), "not readable: ~w", [What]), refuse(Name, Line, syntax, Text).
+    words(What, Words), format(string(Text), "not readable: ~s", [Words]), refuse(Name, Line, syntax, Text).
 unreadable(Name, Stream, Error) :-
     line_count(Stream, Line), explain(Error, Text), refuse(Name, Line, limit, Text).
+
+% The reader stands behind the broken clause, so that the next ones are looked at too; the number of them is limited.
+goes_on(Name, error(syntax_error(What), _)) :-
+    What \== end_of_file, aggregate_all(count, problem(Name, _, syntax, _), Count), Count < 20.
+
+words(end_of_file, "the last clause does not end with a full stop, or a quote or a comment is not closed") :- !.
+words(operator_expected, "a comma, an operator or a full stop is missing between two terms") :- !.
+words(end_of_clause_expected, "a closing bracket or a full stop is missing") :- !.
+words(cannot_start_term, "a bracket or a comma stands where a term should begin") :- !.
+words(What, Text) :- format(string(Text), "~w", [What]).
 
 take(Term, Name, Line, Before, After) :-
     setting(cells, Most),

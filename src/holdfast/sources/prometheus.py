@@ -18,6 +18,10 @@ from holdfast.sources.runbooks import make_pair
 
 FILE_LIMIT = 32 << 20
 RULES = re.compile(rb"^\s*(?:-\s+)?[\"']?groups[\"']?\s*:|kind:\s*PrometheusRule|[{,]\s*\"groups\"\s*:", re.MULTILINE)
+QUOTED_OR_BLANK = re.compile(
+    r"""(?P<quoted>"(?:\\.|[^"\\])*(?:"|\\?\Z)|'(?:\\.|[^'\\])*(?:'|\\?\Z)|`[^`]*(?:`|\Z))|(?:\#[^\n]*|\s)+""",
+    re.DOTALL,
+)
 
 
 class Runbook(NamedTuple):
@@ -76,7 +80,7 @@ def read_rules(source: Source, files: Sequence[tuple[Path, str]], account: FileR
 def ask(rule: Rule, template: str) -> str:
     """The alert as the model sees it."""
     values = {
-        "alert": rule.alert, "expr": " ".join(_without_comments(rule.expr).split()), "for": rule.wait,
+        "alert": rule.alert, "expr": one_line(rule.expr), "for": rule.wait,
         "severity": rule.labels.get("severity", ""), "group": rule.group,
         "summary": " ".join((rule.annotations.get("summary") or rule.annotations.get("message", "")).split()),
         "description": " ".join(rule.annotations.get("description", "").split()),
@@ -85,8 +89,9 @@ def ask(rule: Rule, template: str) -> str:
     return fill(template, values)
 
 
-def _without_comments(expr: str) -> str:
-    return "\n".join(line for line in expr.split("\n") if not line.lstrip().startswith("#"))
+def one_line(expr: str) -> str:
+    """A PromQL expression without comments, blanks and line breaks made one blank; quoted text stays as it is."""
+    return QUOTED_OR_BLANK.sub(lambda found: found["quoted"] or " ", expr).strip()
 
 
 def find_runbook(rule: Rule, library: Library) -> Runbook | None:
@@ -114,7 +119,8 @@ def _read_library(source: Source, files: Sequence[tuple[Path, str]], account: Fi
     twice: dict[str, str] = {}
     for path, name in named:
         _add_page(read_page(path, name), library, first, twice)
-    account.notes.append(f"{len(named)} pages of runbooks")
+    where = "" if named else "; name their folder on the source: `prometheus: {runbooks: DIR}`"
+    account.notes.append(f"{len(named)} pages of runbooks{where}")
     if twice:
         name = min(twice)
         account.notes.append(

@@ -17,7 +17,7 @@ from holdfast.core.source_config import Format, Source
 from holdfast.sources import detect, knowledge, prometheus, runbooks
 from holdfast.sources.conversation import Split, build_example
 from holdfast.sources.conversation import check_turns as check_turns
-from holdfast.sources.defects import Defect, FileReport, FirstDefects, Problem, SourceReport, Turns
+from holdfast.sources.defects import SHOWN, Defect, FileReport, FirstDefects, Problem, SourceReport, Turns
 from holdfast.sources.defects import defects_error as defects_error
 from holdfast.sources.files import Files, find_files, kind_of, open_data
 from holdfast.sources.formats import (
@@ -28,7 +28,7 @@ from holdfast.sources.formats import (
     read_sharegpt,
 )
 from holdfast.sources.jsonrows import Rows
-from holdfast.sources.telemetry import read_event
+from holdfast.sources.telemetry import read_event, read_table_event
 from holdfast.sources.tickets import read_ticket
 
 Result = Iterator[Example | Defect]
@@ -78,10 +78,16 @@ def read_source(
     if form is None:
         others = [path for path, _ in named if found.base == Path(source.path) and kind_of(path) != "rows"]
         report.left_out += map(str, others)
+        unreadable: list[ContractError] = []
         for path, file_name in named:
             if path in others:
                 continue
-            yield from _read_rows(path, file_name, source, report, large)
+            try:
+                yield from _read_rows(path, file_name, source, report, large)
+            except ContractError as error:
+                unreadable.append(error)
+        if unreadable:
+            raise _as_one(unreadable)
         return
     detected = source.format == "auto"
     reason = "told from the names and contents of its files" if detected else "as configured"
@@ -98,6 +104,17 @@ def read_source(
             yield item
     if not report.rows:
         raise ContractError(f"{name} holds nothing to learn from", hint="; ".join(account.notes) or "look at its files")
+
+
+def _as_one(errors: Sequence[ContractError]) -> ContractError:
+    """All files that cannot be read, in one error."""
+    if len(errors) == 1:
+        return errors[0]
+    lines = [error.message for error in errors[:SHOWN]]
+    more = [f"… and {len(errors) - SHOWN} more"] if len(errors) > SHOWN else []
+    hints = dict.fromkeys(error.hint for error in errors)
+    what = f"{len(errors)} files cannot be read:\n  " + "\n  ".join([*lines, *more])
+    return ContractError(what, hint="\n        ".join(hints))
 
 
 def _fixed(example: Example, split: Split) -> Example:
@@ -142,12 +159,12 @@ def form_of(source: Source) -> str:
     return "tickets" if source.format == "auto" and source.tickets else source.format
 
 
-def reader_of(form: str, source: Source) -> Callable[[dict[str, Any]], Turns]:
-    """The function that reads one row of a format."""
+def reader_of(form: str, source: Source, *, csv: bool = False) -> Callable[[dict[str, Any]], Turns]:
+    """The function that reads one row of a format. csv: every value of the row is a text."""
     if form == "tickets" and source.tickets is not None:
         return partial(read_ticket, options=source.tickets)
     if form == "telemetry":
-        return partial(read_event, options=source.telemetry)
+        return partial(read_table_event if csv else read_event, options=source.telemetry)
     return READERS[form]
 
 
@@ -186,12 +203,12 @@ def _read_rows(path: Path, name: str, source: Source, report: SourceReport, larg
 def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> Result:
     """Tell the format, turn each row into an example or defects, and keep the account."""
     split: Split | None = None if source.split == "auto" else source.split
-    asked = form_of(source)
+    asked, csv = form_of(source), wrapping == "CSV"
     account.reason = f"{wrapping}, as configured"
     read: Callable[[dict[str, Any]], Turns] | None = None
     if asked != "auto":
-        account.format, read = asked, reader_of(asked, source)
-    detector = detect.Detector(account.name) if read is None else None
+        account.format, read = asked, reader_of(asked, source, csv=csv)
+    detector = detect.Detector(account.name, table=csv) if read is None else None
     name, ignored = account.name, account.ignored
     left_out: list[str] = []
     for item in rows:
@@ -205,7 +222,7 @@ def _convert(rows: Rows, account: FileReport, source: Source, wrapping: str) -> 
             if read is None:
                 account.format, account.detected = detector.format, True
                 account.reason = f"{wrapping}, {detector.reason}"
-                read = reader_of(detector.format, source)
+                read = reader_of(detector.format, source, csv=csv)
         found = build_example(row, read, f"{name}:{line}", split, left_out)  # type: ignore[arg-type]
         if left_out:
             ignored.update(left_out)

@@ -5,13 +5,27 @@ into the event is kept as it is.
 """
 
 import math
+import re
 from typing import Any, TypeGuard
 
 from holdfast.core.source_config import TelemetryOptions
 from holdfast.core.template import fill
-from holdfast.sources.defects import Problem, Turns, is_unicode, short
+from holdfast.sources.defects import Problem, Turns, is_unicode, names_of, short
 
 USED = frozenset({"service", "signal", "value", "baseline", "unit", "context", "interpretation", "timestamp"})
+
+
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+
+
+def read_table_event(row: dict[str, Any], options: TelemetryOptions) -> Turns:
+    """As `read_event` for a row of CSV, where numbers are text and what is not there is empty."""
+    read = {key: text for key, text in row.items() if text != "" or key in ("service", "signal", "value", "baseline")}
+    for key in ("value", "baseline"):
+        text = row.get(key)
+        if isinstance(text, str) and NUMBER.fullmatch(text.strip()):
+            read[key] = float(text)
+    return read_event(read, options)
 
 
 def read_event(row: dict[str, Any], options: TelemetryOptions) -> Turns:
@@ -92,6 +106,8 @@ def _baseline(value: Any, problems: list[Problem]) -> tuple[float, float | None]
     if spread is not None and (not _is_number(spread) or spread < 0):
         problems.append(Problem("event", "`baseline.stddev` must be a number from 0", short(spread)))
         return mean, None
+    if isinstance(value, dict) and (more := sorted(map(str, value.keys() - {"mean", "stddev"}))):
+        problems.append(Problem("event", "`baseline` has keys that would be lost; known: mean, stddev", names_of(more)))
     return mean, spread
 
 

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from holdfast.core.source_config import TicketOptions
-from holdfast.sources.defects import Problem, Turns, is_unicode, names_of, short
+from holdfast.sources.defects import Problem, Turns, broken_text, is_unicode, names_of, short
 
 
 def read_ticket(row: dict[str, Any], options: TicketOptions) -> Turns:
@@ -46,7 +46,7 @@ def _check_value(name: str, value: Any) -> list[Problem]:
     if isinstance(value, int) and value.bit_length() > 64:
         return [Problem("number", f"the column {short(name)} does not fit into 64 bits", short(value))]
     if isinstance(value, str) and not is_unicode(value):
-        return [Problem("unicode", f"the column {short(name)} is not valid Unicode", short(value))]
+        return [broken_text(f"the column {short(name)}", value)]
     return []
 
 

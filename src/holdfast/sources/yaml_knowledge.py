@@ -60,7 +60,7 @@ def read_yaml_knowledge(path: Path) -> Knowledge:
     """The facts of a knowledge file. Raises ConfigError with all problems and lines, ContractError when facts clash."""
     if not path.is_file():
         raise UsageError(f"there is no file {path}", hint="correct the path of the source")
-    file = read_model(KnowledgeFile, path)
+    file = read_model(KnowledgeFile, path, hint="examples/analyst/knowledge.yaml shows such a file")
     racked = [node for rack in file.racks.values() for node in rack.nodes]
     nodes = tuple(dict.fromkeys((*file.nodes, *racked)))
     if not nodes:

@@ -101,9 +101,11 @@ class _Builder:
             self.keys[-1] = Node(node.value if isinstance(node.value, str) else repr(type(node.value)), node.line)
             return
         self.keys[-1] = None
-        if key.value == "<<" and isinstance(node.value, dict):
-            for name, value in node.value.items():
-                parent.setdefault(name, value)
+        merged = node.value if isinstance(node.value, list) else [node]
+        if key.value == "<<" and all(isinstance(inner.value, dict) for inner in merged):
+            for inner in merged:
+                for name, value in inner.value.items():
+                    parent.setdefault(name, value)
         elif key.value in parent and parent[key.value].line > self.stack[-1][0].line - 1 and key.value != "<<":
             raise ContractError(f"{self.name}:{key.line}: {key.value!r} is given twice "
                                 f"(first on line {parent[key.value].line})", hint="keep one of them")  # fmt: skip

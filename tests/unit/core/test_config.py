@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from holdfast.core.config import RunConfig, load_config, parse_override
 from holdfast.core.errors import ConfigError
 from holdfast.core.validated import read_model
+from holdfast.dataset.contract import read_contract
+from holdfast.sources.yaml_knowledge import read_yaml_knowledge
 
 GOOD = "name: demo\ncollect:\n  sources:\n    - path: data.jsonl\n"
 KEYS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1)
@@ -53,6 +55,18 @@ def test_every_error_of_a_file_is_reported_at_once_with_its_line(tmp_path: Path)
     assert f"{path}:7: train.lora_r: " in message and "found 'many' (str)" in message
     assert f"{path}:8: train.num_epochs: " in message and "found -1 (int)" in message
     assert f"{path}:10: verify.deploy: " in message and "'Q4_K_M'" in message
+
+
+def test_keys_of_a_mapping_of_sections_are_known_and_a_rule_of_the_whole_file_is_said_plainly(tmp_path: Path) -> None:
+    path = tmp_path / "kb.yaml"
+    path.write_text("nodes: [a]\nconditions:\n  low:\n    sevrity: x\n")
+    with pytest.raises(ConfigError, match="did you mean 'severity'") as caught:
+        read_yaml_knowledge(path)
+    assert "config-schema" not in caught.value.hint
+    path.write_text("task: t\ninstruction: i\nanswer: json\n")
+    with pytest.raises(ConfigError, match=r"kb\.yaml:1: answer: json needs") as caught:
+        read_contract(path)
+    assert "docs/config.md" in caught.value.hint
 
 
 def test_an_unknown_key_in_a_list_item_gets_the_suggestion_of_that_item(tmp_path: Path) -> None:

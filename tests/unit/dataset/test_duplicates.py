@@ -1,5 +1,6 @@
 """Exact and near duplicates: pytest tests/unit/dataset"""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,18 @@ def test_near_duplicates_are_found_and_strangers_are_not() -> None:
     other = "Checkout fails for every customer since the latest payment deployment!"
     pairs = similar_pairs(shingle_texts([one, "The printer on floor two is jammed.", other]), 0.6)
     assert [(p.a, p.b) for p in pairs] == [(0, 2)]
+
+
+def test_millions_of_pairs_are_numbers_and_not_objects() -> None:
+    shingled = shingle_texts([f"the same boilerplate of every alert, number {n % 3}" for n in range(400)])
+    similar_pairs(shingled, 0.5)
+    tracemalloc.start()
+    pairs = similar_pairs(shingled, 0.5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(pairs) == 400 * 399 // 2
+    assert peak < 100 * len(pairs)  # bytes; a tuple of three numbers has more
+    assert pairs.similarity[0] == 1.0 > pairs.similarity[-1]
 
 
 def test_groups_link_rows_through_others() -> None:

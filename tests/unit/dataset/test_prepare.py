@@ -166,6 +166,14 @@ def test_small_splits_are_warned_of_and_empty_ones_refused(tmp_path: Path, capsy
         prepare(tmp_path / "second", rows(30, "train"))
 
 
+def test_rows_that_are_all_alike_are_refused_with_the_reason(tmp_path: Path) -> None:
+    asked = [Message(role="user", content=f"Classify.\n\nThe node is down, what is to be done? {n}") for n in range(30)]
+    alike = [replace(e, messages=(turn, e.messages[1])) for turn, e in zip(asked, rows(30), strict=True)]
+    with pytest.raises(ContractError, match=r"no row is left for test .*; 30 of the rows are one group") as caught:
+        prepare(tmp_path, alike)
+    assert "near_duplicate_threshold" in caught.value.hint
+
+
 RULES = """\
 slots: {site: [north, south, east, west, harbour, old town], who: [desk, guard, office]}
 paraphrases: [{name: said, text: "The {who} of {site} says: {input}"}]

@@ -39,6 +39,14 @@ SECRETS = {
     "chpasswd": ("echo 'root:Sommerregen9' | chpasswd", "Sommerregen9"),
     "bootstrap": ("the join token abcdef.0123456789abcdef leaked", "0123456789abcdef"),
     "webhook": (f"http://h/integrations/v1/alertmanager/{T}/", T),
+    "variable of Terraform": ('variable "db_password" {\n  type = string\n  default = "sommerregen"\n}', "sommerregen"),
+    "IPMI": ("ipmitool -I lanplus -H bmc -p 6230 -U ADMIN -P calvin99 power status", "calvin99"),
+    "FreeIPMI": ("ipmipower -h bmc -u root -p calvin99 --stat", "calvin99"),
+    "SNMP": ("snmpwalk -v2c -c c0mmUnity sw1 sysUpTime", "c0mmUnity"),
+    "SNMP 3": ("snmpget -v3 -u ops -a SHA -A authWord9 -x AES -X privWord9 sw1", "authWord9", "privWord9"),
+    "etcd": ("etcdctl --user root:Etcd9Word get /", "Etcd9Word"),
+    "smbclient": ("smbclient //nas/share -U bob -p tigerzahn7", "tigerzahn7"),
+    "German": ("Das Kennwort lautet Sommer2024", "Sommer2024"),
     "MAC": ("MAC address aabbccddee0f", "aabbccddee0f"),
 }  # fmt: skip
 HARMLESS = (
@@ -52,6 +60,11 @@ HARMLESS = (
     "Costs are $1$ or $2$ per item; $6$ is the limit.",
     "token files.go and token budget.remaining",
     "the mac book of decade",
+    "ipmitool -p 6230 -f /etc/ipmi.conf chassis status",
+    "snmpwalk -v2c -c public sw1 sysUpTime",
+    "mysql -P 3306 -h db -u app",
+    'variable "token_ttl" {\n  default = "3600"\n}',
+    'variable "db_password" {\n  sensitive = true\n}\nvariable "zone" {\n  default = "north"\n}',
     "eyJhbGciOiJIUzI1NiJ9 is only a head.\nNothing else.",
     '<add key="theme" value="dark-mode-2"/>',
 )
@@ -73,6 +86,10 @@ def test_the_secret_is_hidden_and_stays_hidden(name: str, redactor: Redactor) ->
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_only_looks_alike_stays(text: str, redactor: Redactor) -> None:
     assert redactor.mask(text) == text
+
+
+def test_punctuation_within_quotes_is_part_of_a_password(redactor: Redactor) -> None:
+    assert redactor.mask("sshpass -p 'tigerzahn7!' ssh bastion") == "sshpass -p '<PASSWORD_1>' ssh bastion"
 
 
 def test_the_line_behind_a_whole_jwt_stays(redactor: Redactor) -> None:

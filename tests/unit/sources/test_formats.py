@@ -105,6 +105,8 @@ def test_a_defective_row_is_reported_and_never_repaired(tmp_path: Path, row: dic
         ({"INSTRUCTION": "a", "RESPONSE": "b"}, "a", "b"),
         ({"instruction": "a", "response": "b", "output": "b"}, "a", "b"),
         ({"system_prompt": "s", "question": "a", "response": "b"}, "a", "b"),
+        ({"instruction": "a", "context": "c", "response": "b", "category": "qa"}, "a\n\nc", "b"),
+        ({"instruction": "a", "input": "", "context": "prod", "output": "b"}, "a", "b"),
     ],
 )
 def test_relatives_of_alpaca_are_known(tmp_path: Path, row: dict[str, Any], asked: str, answered: str) -> None:
@@ -152,6 +154,31 @@ def test_what_cannot_be_told_names_the_way_out(tmp_path: Path, rows: list[dict[s
         read(tmp_path, *rows)
     assert "`format: " in caught.value.hint
     assert "--format" in caught.value.hint
+
+
+def test_a_table_without_a_known_column_leads_to_tickets(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("title,priority\na,high\n")
+    with pytest.raises(ContractError, match=r"no known key \(priority, title\)") as caught:
+        read_all(tmp_path / "t.csv")
+    assert "`format: tickets`" in caught.value.hint
+
+
+def test_a_column_that_is_not_utf8_is_named_with_its_byte(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("subject,body,priority,reason\nok,Größe,high,x\n".encode("latin-1"))
+    _, defects, _ = read_all(tmp_path / "t.csv", "t.csv", format="tickets", tickets=TICKETS)
+    assert [(d.source, d.message) for d in defects] == [("t.csv:2", "the column 'body': not UTF-8: byte 0xf6")]
+
+
+def test_events_of_a_table_have_numbers_though_csv_has_only_text(tmp_path: Path) -> None:
+    head = "service,signal,value,baseline,unit,context\n"
+    (tmp_path / "t.csv").write_text(
+        f"{head}pg,lag,95.5,2,s,\npg,lag,,2,s,\npg,lag,n/a,1e999,s,\npg,lag,{'9' * 5000},2,s,\n"
+    )
+    examples, defects, _ = read_all(tmp_path / "t.csv", "t.csv")
+    assert [e.prompt_text for e in examples] == ["Analyze: pg lag 95.5s\nBaseline: 2s"]
+    assert [(d.source, d.value[:5]) for d in defects] == [
+        ("t.csv:3", "''"), ("t.csv:4", "'n/a'"), ("t.csv:4", "inf"), ("t.csv:5", "inf"),
+    ]  # fmt: skip
 
 
 def test_tickets_are_asked_by_their_columns_and_answered_as_json(tmp_path: Path) -> None:
@@ -226,6 +253,7 @@ def test_an_interpretation_in_the_event_wins_and_empty_lines_go() -> None:
     [
         {"service": ""}, {"signal": 3}, {"value": "500"}, {"value": True}, {"value": None}, {"baseline": None},
         {"baseline": {"mean": "x"}}, {"baseline": {"mean": 1, "stddev": -1}}, {"context": [1]}, {"context": {"a": [1]}},
+        {"baseline": {"mean": 1, "std": 2}},
         {"interpretation": 7}, {"unit": 1}, {"value": float("inf")}, {"value": 10**400},
     ],
 )  # fmt: skip

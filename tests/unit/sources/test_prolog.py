@@ -178,3 +178,18 @@ def test_a_library_name_that_is_not_offered_may_be_defined_here() -> None:
         worker.load([("f.pl", text)], ["q/1", "alarm/4"])
         assert worker.ask("q", None) == [("flat(a)",)]
         assert worker.ask("alarm", None, None, None, None) == [(1, 2, 3, 4)]
+
+
+def test_every_broken_clause_is_named_and_the_hint_is_about_what_was_found() -> None:
+    text = "a(1).\nb(x y).\nc(').\n').\nd(1)) .\nstr(X) :- assertz(X).\ne(1)"
+    with start_prolog("kb") as fresh, pytest.raises(ContractError) as caught:
+        fresh.load([("kb.pl", text)], [])
+    assert [line.split(":")[1] for line in caught.value.message.splitlines()[1:]] == ["2", "5", "7", "6"]
+    assert "the last clause does not end with a full stop" in caught.value.message
+    assert "the line" in caught.value.hint and "nothing that reads, writes" in caught.value.hint
+    assert "directives" not in caught.value.hint
+
+
+def test_a_file_of_broken_clauses_ends_soon() -> None:
+    with start_prolog("kb") as fresh, pytest.raises(ContractError, match="20 problems"):
+        fresh.load([("kb.pl", "b(x y).\n" * 10_000)], [])

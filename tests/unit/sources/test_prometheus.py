@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.errors import ContractError
 from holdfast.sources.markdown import alert_name, anchor, parse_page
+from holdfast.sources.prometheus import one_line
 from holdfast.sources.rulefile import read_rule_file, unbalanced
 from holdfast.sources.yamltree import read_documents
 from source_rows import PAGE, RULES, read_all
@@ -136,6 +137,8 @@ def test_merged_mappings_are_mappings() -> None:
     text = "x: &l {severity: page, team: sre}\ngroups:\n- name: g\n  rules:\n"
     text += "  - {alert: A, expr: up, labels: {<<: *l, team: db}}"
     assert read_rule_file(text, "r").alerts[0].labels == {"severity": "page", "team": "db"}
+    text = "y: &m {team: x, zone: n}\n" + text.replace("<<: *l", "<<: [*m, *l]")
+    assert read_rule_file(text, "r").alerts[0].labels == {"zone": "n", "severity": "page", "team": "db"}
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,18 @@ def test_merged_mappings_are_mappings() -> None:
 )  # fmt: skip
 def test_brackets_of_expressions_are_matched(expr: str, whole: bool) -> None:
     assert (unbalanced(expr) == "") is whole
+
+
+@pytest.mark.parametrize(
+    ("expr", "shown"),
+    [
+        ("up == 0 # gone\n  and on(a) b\n# end", "up == 0 and on(a) b"),
+        ('a{b="#  x"}\n > 1', 'a{b="#  x"} > 1'),
+        ("a{b='\\'#'} # c", "a{b='\\'#'}"),
+    ],
+)
+def test_comments_of_expressions_do_not_swallow_the_next_line(expr: str, shown: str) -> None:
+    assert one_line(expr) == shown
 
 
 def test_a_page_gives_one_pair_for_its_alert_and_one_for_each_section(tmp_path: Path) -> None:
@@ -191,6 +206,13 @@ def test_a_hundred_pages_and_their_rules_load(tmp_path: Path) -> None:
     assert "100 alerts joined with their runbooks" in report.files[0].notes
 
 
+def test_rules_alone_say_how_to_name_their_runbooks(tmp_path: Path) -> None:
+    tree(tmp_path, rules_yaml=RULES, DiskFull_md=PAGE)
+    with pytest.raises(ContractError, match="nothing to learn from") as caught:
+        read_all(tmp_path / "rules.yaml")
+    assert "`prometheus: {runbooks: DIR}`" in caught.value.hint
+
+
 def test_files_of_several_kinds_need_a_decision(tmp_path: Path) -> None:
     tree(tmp_path, a_md=PAGE)
     (tmp_path / "rows.jsonl").write_text("{}")
@@ -204,7 +226,7 @@ def test_a_fixed_split_holds_for_runbooks_too(tmp_path: Path) -> None:
     assert {e.split for e in read_all(tmp_path, split="train")[0]} == {"train"}
 
 
-def test_headings_in_fences_are_text_and_setext_rules_are_kept() -> None:
+def test_headings_in_fences_are_text() -> None:
     page = parse_page("# T #\n\n~~~\n## no\n~~~\n\n## Yes ##\ntext\n\n### In\nmore\n\n## Last\n", "d/x.md")
     assert [(s.heading, s.level, s.line, s.text) for s in page.sections] == [
         ("Yes", 2, 7, "text\n\n### In\nmore"), ("In", 3, 10, "more"), ("Last", 2, 13, ""),
@@ -212,12 +234,39 @@ def test_headings_in_fences_are_text_and_setext_rules_are_kept() -> None:
     assert (page.title, page.stem) == ("T", "x")
 
 
+def test_titles_with_a_line_below_are_headings() -> None:
+    text = "Disk full\n=========\n\nMeaning\n-------\ntext\n\n- item\n---\ntwo\nlines\n---\n\nLast\n  ----\nend\n"
+    page = parse_page(text, "x.md")
+    assert (page.title, page.line) == ("Disk full", 1)
+    assert [(s.heading, s.level, s.line, s.text) for s in page.sections] == [
+        ("Meaning", 2, 4, "text\n\n- item\n---\ntwo\nlines\n---"), ("Last", 2, 14, "end"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "<!-- see\n# no\n-->",
+        "1. ```sh\n   # no\n   ```",
+        "10. ```sh\n# no\n    ```",
+        "```df -h``` shows it",
+        "<!-- a -->",
+    ],
+)
+def test_comments_fences_of_lists_and_code_in_a_line_hide_no_later_heading(hidden: str) -> None:
+    page = parse_page(f"# T\n\n## A\n\n{hidden}\n\n## B\nb\n", "x.md")
+    assert [(s.heading, s.text) for s in page.sections] == [("A", hidden), ("B", "b")]
+
+
 def test_names_and_anchors_are_those_of_rendered_pages() -> None:
     assert anchor('Alert Name: "KubeAPIDown"') == "alert-name-kubeapidown"
     assert alert_name("Alert Name: Kube API-Down") == "kubeapidown"
 
 
-@given(st.text(max_size=200) | st.lists(st.sampled_from(["# a", "## b", "```", "---", "x", ""])).map("\n".join))
+@given(
+    st.text(max_size=200)
+    | st.lists(st.sampled_from(["# a", "## b", "```", "---", "===", "<!--", "- ```", "x", ""])).map("\n".join)
+)
 def test_any_text_is_a_page_whose_sections_are_in_it(text: str) -> None:
     page = parse_page(text, "p.md")
     plain = text.replace("\r\n", "\n")

@@ -28,6 +28,21 @@ def defects(folder: Path, data: bytes, name: str = "r.jsonl", **options: Any) ->
     return [(d.source, d.rule, d.message) for d in found]
 
 
+def test_all_files_of_a_folder_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl", b"")
+    write(tmp_path, "b.jsonl", ROW)
+    write(tmp_path, "c.jsonl", b'{"text": "x"}')
+    with pytest.raises(
+        ContractError, match=r"(?s)2 files cannot be read:.*a\.jsonl is empty.*c\.jsonl:1 has no known key"
+    ):
+        read_all(tmp_path)
+
+
+def test_a_file_of_zero_bytes_is_not_taken_for_utf16(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="64 zero bytes and nothing else"):
+        read_all(write(tmp_path, "r.jsonl", bytes(64)))
+
+
 @pytest.mark.parametrize(
     ("line", "rule", "message"),
     [
