@@ -5,21 +5,15 @@ from pathlib import Path
 
 from holdfast import models
 from holdfast.core.config import RunConfig
-<<<<<<< HEAD
-from holdfast.core.errors import IntegrityError, UsageError
+from holdfast.core.errors import IntegrityError, ModelError, UsageError
 from holdfast.core.manifest import Mismatch
 from holdfast.core.rundir import STAGE_NAMES, RunDir
 from holdfast.core.weight_files import require_whole_weights
 from holdfast.evaluate.scorers import require_score
 from holdfast.evaluate.tasks import read_task
-=======
-from holdfast.core.errors import ModelError, UsageError
-from holdfast.core.rundir import STAGE_NAMES, RunDir
-from holdfast.core.weight_files import require_whole_weights
 from holdfast.export.checkpoint import read_checkpoint
 from holdfast.export.vocabulary import read_object, read_vocabulary
 from holdfast.plan.weights import require_weights_of_config
->>>>>>> qa5-train
 from holdfast.redact.digests import DIGESTS_FILE, read_masked
 
 LOOKS_FOR_MASKED = "evaluate"  # the stage that needs the key of what `collect` masked
