@@ -193,9 +193,8 @@ def reason_to_run(folder: Path, key: str) -> str | None:
     problems = verify_products(folder, manifest)
     preflight.refuse_added_files(folder, problems)
     if problems:
-        return f"{problems[0].path} is {problems[0].problem}" + (
-            f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        )
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        return f"{problems[0].path} is {problems[0].problem}{more}"
     return None
 
 

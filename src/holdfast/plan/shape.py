@@ -153,13 +153,7 @@ def shape_of(config: dict[str, Any], path: Path) -> ModelShape:
             f"{path}: the weights are already quantised ({method}); training and merging need those in 16 bits",
             hint="use the original model; train.adapter: qlora or int8 quantises it while it is loaded",
         )
-    needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-    wrong = [key for key in needed if not _is_count(config.get(key))]
-    maybe = ("num_key_value_heads", "head_dim", "max_position_embeddings")
-    wrong += [key for key in maybe if config.get(key) is not None and not _is_count(config[key])]
-    if wrong:
-        found = ", ".join(f"{key}: {config.get(key)!r}" for key in wrong)
-        raise ModelError(f"{path}: expected whole numbers above 0, found {found}", hint="fetch the model again")
+    _check_values(config, path)
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     if heads % (config.get("num_key_value_heads") or heads):
         raise ModelError(
@@ -192,6 +186,20 @@ def shape_of(config: dict[str, Any], path: Path) -> ModelShape:
         plain_attention=_is_plain_attention(config, family),
         text_part=isinstance(config.get("text_config"), dict),
     )
+
+
+def _check_values(config: dict[str, Any], path: Path) -> None:
+    needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    wrong = [key for key in needed if not _is_count(config.get(key))]
+    maybe = ("num_key_value_heads", "head_dim", "max_position_embeddings")
+    wrong += [key for key in maybe if config.get(key) is not None and not _is_count(config[key])]
+    if wrong:
+        found = ", ".join(f"{key}: {config.get(key)!r}" for key in wrong)
+        raise ModelError(f"{path}: expected whole numbers above 0, found {found}", hint="fetch the model again")
+    for key in ("tie_word_embeddings", "attention_bias"):
+        if not isinstance(config.get(key), bool | None):
+            what = f"{path}: {key}: expected true or false, found {config[key]!r}"
+            raise ModelError(what, hint="fetch the model again")
 
 
 def _is_plain_attention(config: dict[str, Any], family: str) -> bool:

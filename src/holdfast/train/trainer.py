@@ -91,13 +91,15 @@ class Result:
     def save_adapter(self, folder: Path, base_model: str) -> None:
         """Write the adapter in PEFT layout; the same weights give the same bytes, wherever the base model lies."""
         folder.mkdir(parents=True)
-        weights = {name: w.detach().cpu().contiguous() for name, w in get_peft_model_state_dict(self.model).items()}
-        save_file(dict(sorted(weights.items())), folder / "adapter_model.safetensors", metadata={"format": "pt"})
         document = self.model.peft_config["default"].to_dict()
         document |= {"base_model_name_or_path": base_model, "inference_mode": True}
         document["target_modules"] = sorted(document["target_modules"])  # PEFT keeps a set: its order is random
         text = json.dumps(document, indent=2, sort_keys=True, default=str)
-        (folder / "adapter_config.json").write_text(text + "\n")
+        settings, file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+        settings.write_text(text + "\n")
+        weights = {name: w.detach().cpu().contiguous() for name, w in get_peft_model_state_dict(self.model).items()}
+        save_file(dict(sorted(weights.items())), file, metadata={"format": "pt"})
+        file.chmod(settings.stat().st_mode)  # safetensors lets only the owner read it
 
 
 def fine_tune(
