@@ -1,16 +1,19 @@
-"""Test items that say nearly the same and have the same answer: they count as one.
+"""Test items that say nearly the same and have the same answer: they count as one. Test answers that train holds.
 
 Forty rewordings of five questions are five questions. A model that can do one of them can do its twins, so the exact
 test and the interval would be surer than the items allow. They all stay in the test split; the statistics know.
 """
 
+from holdfast.dataset.columns import take
 from holdfast.dataset.divide import Divided
 from holdfast.dataset.duplicates import link_rows
-from holdfast.dataset.split import TEST
+from holdfast.dataset.split import TEST, TRAIN
 from holdfast.dataset.table import Lookup
 
 REPEATS_FILE = "repeats.json"
 SIMILARITY = 0.8  # Jaccard, as for near duplicates
+LONG_ANSWER = 80  # characters; shorter ones, such as labels, are the same by chance
+LOOKED_AT = 2000
 
 
 def find_repeats(divided: Divided, lookup: Lookup) -> dict[str, str]:
@@ -40,4 +43,29 @@ def describe_repeats(repeats: dict[str, str], items: int) -> list[str]:
     return [
         f"{len(repeats)} of {items} test items repeat another one in nearly the same words with the same answer: they "
         f"count as {items - len(repeats)} independent items"
+    ]
+
+
+def describe_known_answers(divided: Divided, lookup: Lookup) -> list[str]:
+    """The warning about test rows whose long answer stands word for word in train, under another question.
+
+    Of many such rows the first 2,000 are looked at.
+    """
+    import numpy as np
+
+    test, train = (np.flatnonzero(divided.splits == split) for split in (TEST, TRAIN))
+    if not len(test) or not len(train):
+        return []
+    wanted, known = (take(divided.table.rows, "answer", rows) for rows in (test, train))
+    order = np.argsort(known, kind="stable")
+    place = np.minimum(np.searchsorted(known[order], wanted), len(known) - 1)
+    hits = np.flatnonzero(known[order][place] == wanted)[:LOOKED_AT]
+    long = [hit for hit in hits.tolist() if len(lookup[int(test[hit])].answer) >= LONG_ANSWER]
+    if not long:
+        return []
+    a, b = lookup[int(test[long[0]])].source, lookup[int(train[order[place[long[0]]]])].source
+    return [
+        f"{len(long)} of {len(test)} test rows have a long answer that stands word for word in train, under another "
+        f"question, for example {a} and {b}: it can be learned by heart. If that is not meant, give such rows one "
+        "value of a tag and name the tag in prepare.split_by"
     ]

@@ -9,6 +9,7 @@ from holdfast.dataset.audit import Tally, summarise
 from holdfast.dataset.columns import in_order_of_id, parts
 from holdfast.dataset.divide import Divided, strata_of
 from holdfast.dataset.lengths import Fitted
+from holdfast.dataset.repeats import describe_known_answers
 from holdfast.dataset.sampling import Sampled
 from holdfast.dataset.similarity import Pair
 from holdfast.dataset.split import TEST, TRAIN
@@ -142,6 +143,7 @@ def find_warnings(config: RunConfig, prepared: Prepared, lookup: Lookup, few: in
             f"{len(across)} near duplicates across splits, for example {a} and {b} ({pair.similarity:.2f}); "
             "the validation loss looks better than it is"
         )
+    found += describe_known_answers(divided, lookup)
     test = fitted["test"].tally
     if test.long:
         found.append(f"{test.long} test rows are longer than sequence_len {limit}, for example {test.long_rows[0][0]}")

@@ -166,6 +166,16 @@ def test_small_splits_are_warned_of_and_empty_ones_refused(tmp_path: Path, capsy
         prepare(tmp_path / "second", rows(30, "train"))
 
 
+def test_a_long_answer_of_a_test_row_that_train_holds_is_warned_of(tmp_path: Path) -> None:
+    long = Message(role="assistant", content=json.dumps({"priority": "low", "reason": "as in the runbook " * 6}))
+    train, test = rows(25, "train"), rows(25, "test")
+    train[3], test[7], test[9] = (replace(e, messages=(e.messages[0], long)) for e in (train[3], test[7], test[9]))
+    out = prepare(tmp_path, [*train, *rows(20, "valid"), *test], CONTRACT + "allow_other_fields: true\n")
+    (warning,) = json.loads((out / "report.json").read_text())["warnings"]
+    assert warning.startswith("2 of 25 test rows have a long answer that stands word for word in train")
+    assert f"{test[7].source} and {train[3].source}" in warning
+
+
 def test_rows_that_are_all_alike_are_refused_with_the_reason(tmp_path: Path) -> None:
     asked = [Message(role="user", content=f"Classify.\n\nThe node is down, what is to be done? {n}") for n in range(30)]
     alike = [replace(e, messages=(turn, e.messages[1])) for turn, e in zip(asked, rows(30), strict=True)]
