@@ -45,7 +45,9 @@ def test_two_processes_with_parts_of_the_weights_stopped_and_resumed_train_what_
     assert losses(run, "eval_loss") == pytest.approx(losses(small, "eval_loss"), rel=1e-4)
     training = json.loads((folder / "training.json").read_text())
     assert (training["processes"], training["micro_batch_size"], training["gradient_accumulation_steps"]) == (2, 1, 1)
-    assert (folder / "adapter" / "adapter_model.safetensors").stat().st_size > 1000
+    weights, settings = (folder / "adapter" / f"adapter_{name}" for name in ("model.safetensors", "config.json"))
+    assert weights.stat().st_size > 1000
+    assert weights.stat().st_mode == settings.stat().st_mode, "a service's user checks what root has trained"
     assert sorted(path.name for path in (folder / f"checkpoint-{STEPS}").glob("rng_state*")) == [
         "rng_state_0.pth", "rng_state_1.pth",
     ]  # fmt: skip

@@ -77,6 +77,7 @@ def test_what_a_multimodal_gemma_3_leaves_unsaid_is_known(tmp_path: Path) -> Non
         ({"max_position_embeddings": "8192"}, "above 0, found max_position_embeddings: '8192'"),
         ({"num_attention_heads": 24}, "hidden_size 4096 cannot be divided among 24 attention heads"),
         ({"quantization_config": {"quant_method": "awq", "bits": 4}}, r"already quantised \(awq\)"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings: expected true or false, found 'false'"),
     ],
 )
 def test_a_config_that_no_training_could_use_is_refused(changed: dict[str, Any], words: str, tmp_path: Path) -> None:
