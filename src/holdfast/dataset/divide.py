@@ -75,7 +75,7 @@ class Divided:
 
     dropped: exact duplicates, and what is kept instead. splits: place in SPLITS, -1 = dropped. groups: first row of the
     group; None when every row is a group of its own. near: the most similar pairs (all of a small data set);
-    near_count: how many were measured as near.
+    near_count: how many were measured as near. subject: what the texts of rows are.
     """
 
     table: Table
@@ -87,6 +87,7 @@ class Divided:
     proof: dict[str, Pair | None]
     grouping_method: str
     proof_method: str
+    subject: Subject
 
 
 class _Work(NamedTuple):
@@ -123,7 +124,7 @@ def _divide_exactly(work: _Work, dropped: Dropped) -> Divided:
     threshold, names = work.options.threshold, np.flatnonzero(work.keep)
     shingled = shingle_texts(texts_of(work.lookup, names, work.subject.text))
     near = similar_pairs(shingled, threshold) if threshold is not None else Pairs.of([])
-    pairs = Pairs(names[near.a], names[near.b], near.similarity)
+    pairs = near.of_rows(names)
     groups = link_rows(len(work.table), [(pairs.a, pairs.b), fact_links(work.table.rows["fact"])])
     splits = _assign(work, groups)
     proof = {
@@ -133,7 +134,7 @@ def _divide_exactly(work: _Work, dropped: Dropped) -> Divided:
     _refuse_leaks(find_leaks(pairs, splits), work)
     method = "exact: Jaccard similarity of all pairs (inverted index over word pairs and 5-character shingles)"
     grouping = method if threshold is not None else "not looked for"
-    return Divided(work.table, dropped, splits, groups, pairs, len(pairs), proof, grouping, method)
+    return Divided(work.table, dropped, splits, groups, pairs, len(pairs), proof, grouping, method, work.subject)
 
 
 def _divide_large(work: _Work, dropped: Dropped, shards: Shards) -> Divided:
@@ -183,8 +184,9 @@ def _divide_large(work: _Work, dropped: Dropped, shards: Shards) -> Divided:
     )
     grouping = method if threshold is not None else "not looked for"
     return Divided(
-        work.table, dropped, splits, groups, Pairs.of(found.pairs), found.measured, across, grouping, proof_method
-    )
+        work.table, dropped, splits, groups, Pairs.of(found.pairs), found.measured, across, grouping, proof_method,
+        work.subject,
+    )  # fmt: skip
 
 
 def _pairs_across(work: _Work, splits: "NDArray[np.int8]", shards: Shards) -> list[Pair]:

@@ -4,11 +4,19 @@ Forty rewordings of five questions are five questions. A model that can do one o
 test and the interval would be surer than the items allow. They all stay in the test split; the statistics know.
 """
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from holdfast.dataset import similarity
 from holdfast.dataset.columns import take
 from holdfast.dataset.divide import Divided
-from holdfast.dataset.duplicates import link_rows
+from holdfast.dataset.duplicates import link_rows, texts_of
+from holdfast.dataset.similarity import Pairs, shingle_texts, similar_pairs
 from holdfast.dataset.split import TEST, TRAIN
 from holdfast.dataset.table import Lookup
+
+if TYPE_CHECKING:
+    from holdfast.dataset.similarity import IntArray
 
 REPEATS_FILE = "repeats.json"
 SIMILARITY = 0.8  # Jaccard, as for near duplicates
@@ -23,8 +31,7 @@ def find_repeats(divided: Divided, lookup: Lookup) -> dict[str, str]:
     """
     import numpy as np
 
-    near, in_test = divided.near, divided.splits == TEST
-    alike = near.select((near.similarity >= SIMILARITY) & in_test[near.a] & in_test[near.b])
+    alike = _alike_in_test(divided, lookup)
     answers = {row: lookup[row].answer for row in np.union1d(alike.a, alike.b).tolist()}
     twins = [(pair.a, pair.b) for pair in alike if answers[pair.a] == answers[pair.b]]
     if not twins:
@@ -34,6 +41,37 @@ def find_repeats(divided: Divided, lookup: Lookup) -> dict[str, str]:
     return {
         lookup[row].id: lookup[int(groups[row])].id for row in np.flatnonzero(groups != np.arange(len(groups))).tolist()
     }
+
+
+def _alike_in_test(divided: Divided, lookup: Lookup) -> Pairs:
+    """Pairs of test rows that say nearly the same."""
+    near, in_test = divided.near, divided.splits == TEST
+    if divided.near_count == len(near):
+        return near.select((near.similarity >= SIMILARITY) & in_test[near.a] & in_test[near.b])
+    pieces = [
+        similar_pairs(shingle_texts(texts_of(lookup, rows, divided.subject.text)), SIMILARITY).of_rows(rows)
+        for rows in _whole_groups(divided)
+    ]
+    return Pairs.joined(pieces)
+
+
+def _whole_groups(divided: Divided) -> "Iterator[IntArray]":
+    """Test rows of groups with several of them, some whole groups at a time: of many rows only the most similar pairs
+    were kept, but pairs do not lie across groups."""
+    import numpy as np
+
+    rows = np.flatnonzero(divided.splits == TEST)
+    groups = rows if divided.groups is None else divided.groups[rows]
+    rows = rows[np.argsort(groups, kind="stable")]
+    _, starts, counts = np.unique(np.sort(groups), return_index=True, return_counts=True)
+    held: list[IntArray] = []
+    for start, count in zip(starts[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True):
+        if held and sum(map(len, held)) + count > similarity.EXACT_LIMIT:
+            yield np.concatenate(held)
+            held = []
+        held.append(rows[start : start + min(count, similarity.EXACT_LIMIT)])
+    if held:
+        yield np.concatenate(held)
 
 
 def describe_repeats(repeats: dict[str, str], items: int) -> list[str]:

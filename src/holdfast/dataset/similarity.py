@@ -54,6 +54,18 @@ class Pairs:
         a, b = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
         return cls(a, b, np.array([pair.similarity for pair in pairs], dtype=np.float64))
 
+    @classmethod
+    def joined(cls, pieces: Sequence["Pairs"]) -> "Pairs":
+        """All of them, one after the other."""
+        import numpy as np
+
+        columns = [(piece.a, piece.b, piece.similarity) for piece in (*pieces, cls.of([]))]
+        return cls(*map(np.concatenate, zip(*columns, strict=True)))
+
+    def of_rows(self, rows: "IntArray") -> "Pairs":
+        """Pairs of texts as pairs of the rows that the texts are of."""
+        return Pairs(rows[self.a], rows[self.b], self.similarity)
+
     def __len__(self) -> int:
         return len(self.a)
 

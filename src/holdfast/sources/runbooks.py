@@ -45,12 +45,19 @@ def _top_sections(page: Page) -> list[Section]:
     return found
 
 
+def _one_of_each_heading(sections: Sequence[Section]) -> Iterator[Section]:
+    """Sections of one page that have the same heading answer one question: their texts together, at the first line."""
+    for heading in dict.fromkeys(section.heading for section in sections):
+        same = [section for section in sections if section.heading == heading]
+        yield same[0]._replace(text="\n\n".join(section.text for section in same if section.text))
+
+
 def _pairs(page: Page, sections: Sequence[Section], options: RunbookOptions) -> Iterator[Example | Defect]:
     fact = {"fact": page.title}
     if "alert" in options.pairs and page.body:
         question = fill(options.alert, {"title": page.title, "section": ""})
         yield from make_pair(question, page.body, f"{page.name}:{page.line}", fact)
-    for section in sections if "section" in options.pairs else ():
+    for section in _one_of_each_heading(sections) if "section" in options.pairs else ():
         if section.text:
             question = fill(options.question, {"title": page.title, "section": section.heading})
             tags = {**fact, "section": section.heading}

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +13,7 @@ from holdfast.core.errors import ContractError
 from holdfast.sources.defects import Defect, is_unicode, short
 from holdfast.sources.jsonrows import ROW_LIMIT, Rows
 
+EXCEL = re.compile(r'"?sep=([,;|\t])"?')  # a first line that Excel writes and reads: what stands between the fields
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 BATCH = 1024
 
@@ -18,15 +21,17 @@ BATCH = 1024
 def read_csv(file: BinaryIO, name: str) -> Rows:
     """Yield (line, {column: text}) of a table with a header; `line` is where the row begins.
 
-    A row with more or fewer fields than the header, a stray quote or bytes that are not UTF-8 are defects.
-    Raises ContractError when the header is no header.
+    Blank lines before the header and a line `sep=;` are passed over. A row with more or fewer fields than the header, a
+    stray quote or bytes that are not UTF-8 are defects. Raises ContractError when the header is no header.
     """
     csv.field_size_limit(min(ROW_LIMIT, sys.maxsize))
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = _limited(text, name)
-    first = next(lines, "")
-    delimiter = find_delimiter(first)
-    reader = csv.reader(_chain(first, lines), delimiter=delimiter, strict=True)
+    head = _head(lines)
+    delimiter = find_delimiter(head[-1]) if head else ","
+    if head and (named := EXCEL.fullmatch(head[-1].strip(" \r\n"))):
+        delimiter, head[-1] = named[1], "\n"  # an empty line, so that the others keep their numbers
+    reader = csv.reader(chain(head, lines), delimiter=delimiter, strict=True)
     header = _read_header(reader, name)
     if header is None:
         return
@@ -56,10 +61,14 @@ def _limited(text: io.TextIOWrapper, name: str) -> Iterator[str]:
         yield line
 
 
-def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
-    if first:
-        yield first
-    yield from rest
+def _head(lines: Iterator[str]) -> list[str]:
+    """Lines up to and with the first that is not blank."""
+    head = []
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    return head
 
 
 def find_delimiter(header: str) -> str:

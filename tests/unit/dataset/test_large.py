@@ -17,6 +17,7 @@ from holdfast.core.shards import Piece, cut, read_lines, run_shards
 from holdfast.dataset import columns, similarity
 from holdfast.dataset.contract import DatasetContract
 from holdfast.dataset.divide import Divided, Options, Shards, divide
+from holdfast.dataset.repeats import find_repeats
 from holdfast.dataset.scan import Scanned, scan
 from holdfast.dataset.split import Sizes
 from holdfast.dataset.table import Reading, open_rows, table_of
@@ -86,6 +87,18 @@ def test_the_search_for_many_rows_finds_what_the_exact_one_finds(
     assert many.proof["train/test"] == exact.proof["train/test"]  # all test rows are in the sample
     assert "LSH" in many.grouping_method and "sampled" in many.proof_method
     assert exact.proof_method.startswith("exact: ")
+
+
+def test_twins_among_many_test_items_are_all_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = rows(1500)
+    _, exact = divide_file(tmp_path / "exact", examples)
+    monkeypatch.setattr(similarity, "EXACT_LIMIT", 10)
+    scanned, many = divide_file(tmp_path / "many", examples)
+    assert len(many.near) == 50 < many.near_count, "only the most similar pairs are kept"
+    with open_rows(tmp_path / "many" / "examples.jsonl", scanned.table.rows) as lookup:
+        found = find_repeats(many, lookup)
+        assert found == find_repeats(exact, lookup)
+    assert len(found) > 10
 
 
 def test_violations_of_all_shards_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

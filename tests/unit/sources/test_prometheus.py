@@ -177,6 +177,15 @@ def test_a_page_gives_one_pair_for_its_alert_and_one_for_each_section(tmp_path: 
     assert report.files[0].notes[:2] == ["1 pages", "2 pages hold no section, for example README.md"]
 
 
+def test_sections_with_the_same_heading_are_one_answer(tmp_path: Path) -> None:
+    tree(tmp_path, DiskFull_md="# DiskFull\n\n## Check\n\nFirst.\n\n## Fix\n\nFree.\n\n## Check\n\nAgain.\n")
+    examples, defects, _ = read_all(tmp_path, "books")
+    assert [(e.source, e.answer) for e in examples[1:]] == [
+        ("DiskFull.md:3", "First.\n\nAgain."), ("DiskFull.md:7", "Free."),
+    ]  # fmt: skip
+    assert defects == []
+
+
 def test_templates_and_pairs_can_be_chosen(tmp_path: Path) -> None:
     tree(tmp_path, DiskFull_md=PAGE)
     options: dict[str, Any] = {"pairs": ["section"], "question": "{section} of {title}?"}

@@ -196,6 +196,14 @@ def test_utf_16_is_named(tmp_path: Path) -> None:
         read_all(write(tmp_path, "r.jsonl", ROW.decode().encode("utf-16")))
 
 
+@pytest.mark.parametrize("before", ["\r\n\r\n", "sep=;\r\n", '"sep=;"\n\n'])
+def test_what_stands_before_a_header_does_not_change_what_stands_between_fields(tmp_path: Path, before: str) -> None:
+    text = before + "instruction;output\na, b, c;d\n"
+    examples, found, _ = read_all(write(tmp_path, "t.csv", text.encode()), "t.csv")
+    assert [(e.source, e.answer) for e in examples] == [(f"t.csv:{text.count(chr(10))}", "d")]
+    assert (found, examples[0].prompt_text) == ([], "a, b, c")
+
+
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
 def test_a_table_with_a_header_gives_rows_at_the_line_where_they_begin(tmp_path: Path, delimiter: str) -> None:
     text = 'instruction,output,domain\r\n"two\nlines",b,web\r\n\r\nc,"d ""x""",\r\n'.replace(",", delimiter)
