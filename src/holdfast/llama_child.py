@@ -94,7 +94,7 @@ def _serve_here(settings: dict[str, Any], report: int) -> None:
     params.use_jinja = True
     params.ui = False
     params.cors_origins = ""
-    params.endpoint_slots = False
+    params.endpoint_slots, params.endpoint_metrics = False, settings["metrics"]
     params.cache_ram_mib = 0
     params.cache_idle_slots = False
     params.cache_prompt = settings["cache_prompt"]
@@ -129,6 +129,7 @@ def _become_llama_server(settings: dict[str, Any], report: int) -> None:
         "LLAMA_ARG_JINJA": "1", "LLAMA_ARG_KV_UNIFIED": "0", "LLAMA_ARG_CACHE_RAM": "0", "LLAMA_ARG_OFFLINE": "1",
         "LLAMA_ARG_NO_WEBUI": "1", "LLAMA_ARG_WEBUI": "0", "LLAMA_ARG_UI": "0", "LLAMA_ARG_CORS_ORIGINS": "",
         "LLAMA_ARG_NO_ENDPOINT_SLOTS": "1", "LLAMA_ARG_ENDPOINT_SLOTS": "0",
+        "LLAMA_ARG_ENDPOINT_METRICS": "1" if settings["metrics"] else "0",
         "LLAMA_ARG_CACHE_PROMPT": "1" if settings["cache_prompt"] else "0", "LLAMA_ARG_LOG_VERBOSITY": "1",
     }  # fmt: skip
     kept = {f"LLAMA_ARG_{name}" for name in KEPT_ARGUMENTS}

@@ -137,9 +137,9 @@ def _answers(run_dir: RunDir) -> list[str]:
     }
     rows = {name: {row["id"]: row for _, row in read_jsonl(path)} for name, path in files.items()}
     lines = ["three answers, side by side"]
+    instruction = _instruction(run_dir)
     for item in _choose(list(rows["tuned"].values())):
-        asked = item["prompt_text"] if "problems" in item else item["prompt_text"].split("\n")[-1]
-        lines.append(f"  {'asked ' if 'problems' in item else 'ticket'}    {_short(asked)}")
+        lines.append(f"  asked     {_short(item['prompt_text'].removeprefix(instruction))}")
         lines.append(f"  expected  {_short(item['expected'])}")
         lines += [f"  {name:9} {_short(rows[name][item['id']]['output']) or '(nothing)'}" for name in rows]
         lines.append("")
@@ -170,16 +170,20 @@ def _where(run_dir: RunDir, decision: Mapping[str, Any]) -> list[str]:
     ]
     run = shlex.quote(str(run_dir.path))
     after = f"holdfast serve {run}" if decision["verdict"] == "keep" else f"read {evidence}"
-    question = "Nobody can log in since noon." if "knowledge" not in decision["tuned"] else _question(run_dir)
-    ask = f'holdfast ask {run} "{question}"' if decision["verdict"] == "keep" else ""
+    ask = f'holdfast ask {run} "{_question(run_dir)}"' if decision["verdict"] == "keep" else ""
     return lines + [f"next           {after}"] + ([f"               {ask}"] if ask else [])
 
 
 def _question(run_dir: RunDir) -> str:
-    """A test question that fits on a command line."""
+    """A test question that fits on a command line; `ask` puts the instruction before it."""
+    instruction = _instruction(run_dir)
     rows = read_jsonl(run_dir.stage("evaluate").path / "samples.jsonl")
-    asked = [row["prompt_text"] for _, row in rows if not set(row["prompt_text"]) & set('"\n$`')]
-    return min(asked, key=len, default="…")
+    asked = [row["prompt_text"].removeprefix(instruction).strip() for _, row in rows]
+    return min((text for text in asked if not set(text) & set('"\n$`!\\')), key=len, default="…")
+
+
+def _instruction(run_dir: RunDir) -> str:
+    return str(read_json(run_dir.stage("prepare").path / "task.json").get("instruction") or "")
 
 
 def render_status(document: Mapping[str, Any]) -> str:

@@ -191,6 +191,7 @@ def start_server(
     api_key: str | None = None,
     alias: str = "holdfast",
     answer_tokens: int = -1,
+    metrics: bool = False,
     cache_prompt: bool = False,
     descriptor: int | None = None,
     start_seconds: float = START_SECONDS,
@@ -198,8 +199,8 @@ def start_server(
     """Serve a GGUF file; returns when it is loaded. `n_ctx` tokens for each of `parallel` requests; port 0 = any.
 
     threads: 0 = one for each physical core. answer_tokens: for requests that do not say (-1 = no limit); these are
-    answered greedily. descriptor: an open file to serve instead of opening `gguf` again, so that what was hashed is
-    what is loaded. Raises ServerError: port taken, bad file (with the log), time-out.
+    answered greedily. metrics: Prometheus counters at /metrics. descriptor: an open file to serve instead of opening
+    `gguf` again, so that what was hashed is what is loaded. Raises ServerError: port taken, bad file, time-out.
     """
     _check_gguf(gguf, descriptor)
     bring_loopback_up()
@@ -209,8 +210,9 @@ def start_server(
     settings = {
         "gguf": str(gguf.resolve()) if descriptor is None else f"/proc/self/fd/{descriptor}",
         "host": host, "port": port, "n_ctx": n_ctx, "parallel": parallel, "threads": threads, "api_key": api_key,
-        "alias": alias, "answer_tokens": answer_tokens, "cache_prompt": cache_prompt, "llama_server": binary,
-        "parent": os.getpid(), "started_by_main_thread": threading.current_thread() is threading.main_thread(),
+        "alias": alias, "answer_tokens": answer_tokens, "cache_prompt": cache_prompt, "metrics": metrics,
+        "llama_server": binary, "parent": os.getpid(),
+        "started_by_main_thread": threading.current_thread() is threading.main_thread(),
     }  # fmt: skip
     log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the server)
     process = subprocess.Popen(

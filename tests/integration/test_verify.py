@@ -364,6 +364,8 @@ def test_serve_answers_until_it_is_told_to_stop(decided: Callable[[str], Path], 
         route = document["url"] + "/v1/chat/completions"
         with urllib.request.urlopen(route, body, timeout=30) as response:
             assert json.load(response)["model"] == "tiny"
+        with urllib.request.urlopen(document["url"] + "/metrics", timeout=30) as response:
+            assert b"llamacpp:tokens_predicted_total 2" in response.read()
         time.sleep(0.1)
         process.send_signal(how)
         assert process.wait(timeout=10) == 0

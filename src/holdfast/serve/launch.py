@@ -63,7 +63,7 @@ def serve(
         start_server(
             model.path, descriptor=model.descriptor, host=host, port=port, api_key=key, alias=config.name,
             n_ctx=config.verify.n_ctx, threads=config.verify.threads, parallel=config.serve.parallel,
-            answer_tokens=config.evaluate.max_new_tokens,
+            answer_tokens=config.evaluate.max_new_tokens, metrics=True,
         ) as server,
         _stop_signals() as stop,  # last: while a large file is hashed and loaded, Ctrl-C must end the command at once
     ):  # fmt: skip
