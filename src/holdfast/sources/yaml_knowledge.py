@@ -22,7 +22,7 @@ class Action(Frozen):
     @field_validator("step", "command")
     @classmethod
     def _placeholders(cls, value: str) -> str:
-        return check_names(value, RUNBOOK_NAMES) if "{" in value else value
+        return check_names(value, RUNBOOK_NAMES)
 
 
 class Runbook(Frozen):
@@ -31,6 +31,11 @@ class Runbook(Frozen):
     cause: Name
     actions: tuple[Action, ...] = Field(min_length=1)
     escalation: Name
+
+    @field_validator("cause", "escalation")
+    @classmethod
+    def _placeholders(cls, value: str) -> str:
+        return check_names(value, RUNBOOK_NAMES)
 
     def text(self) -> str:
         """The runbook as Markdown, with its placeholders."""

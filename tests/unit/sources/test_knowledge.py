@@ -196,6 +196,18 @@ def test_names_that_hold_each_other_are_told_apart(tmp_path: Path) -> None:
     assert not facts.conditions["hot"].own_runbooks
 
 
+@pytest.mark.parametrize("part", ["cause", "command", "escalation"])
+def test_a_misspelled_placeholder_of_a_runbook_is_refused(part: str, tmp_path: Path) -> None:
+    words = {"cause": "Hot.", "command": "top", "escalation": "Call."} | {part: "See {nde} of {node}."}
+    (tmp_path / "kb.yaml").write_text(
+        "nodes: [a]\nconditions:\n  hot:\n    severity: critical\n    detail: hot\n    runbook:\n"
+        f"      cause: '{words['cause']}'\n      escalation: '{words['escalation']}'\n"
+        f"      actions: [{{step: Look, command: '{words['command']}'}}]\n"
+    )
+    with pytest.raises(ConfigError, match=r"unknown name \{nde\}; known here: detail, node, rack, switch"):
+        read(tmp_path / "kb.yaml", "knowledge")
+
+
 def test_yaml_errors_come_all_at_once_with_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "kb.yaml"
     path.write_text("conditions:\n  hot:\n    severty: x\n    thresholds: [{metric: t, operator: '~', value: 1}]\n")
