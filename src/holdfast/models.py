@@ -181,7 +181,8 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
     """Load a causal language model for evaluation or as the frozen base of training.
 
     bf16 on CUDA, fp32 on the CPU (bf16 matrix products are slow there); NF4 with double quantisation is the QLoRA
-    setting (https://arxiv.org/abs/2305.14314, section 3).
+    setting (https://arxiv.org/abs/2305.14314, section 3). Raises ModelError for files that are not whole, or a
+    config.json that asks for something unknown.
     """
     go_offline()
     import torch
@@ -202,15 +203,21 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
         )
     elif quantization == "int8":
         config = BitsAndBytesConfig(load_in_8bit=True)
-    model: Model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        device_map={"": torch.cuda.current_device()} if device == "cuda" else "cpu",
-        quantization_config=config,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-    )
+    try:
+        model: Model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            device_map={"": torch.cuda.current_device()} if device == "cuda" else "cpu",
+            quantization_config=config,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except KeyError as error:  # its tables of activations and rotary embeddings are dictionaries
+        raise ModelError(
+            f"{folder / 'config.json'} names what transformers does not know: {str(error)[:120]}",
+            hint="fetch the model again, or use another base model",
+        ) from None
     if device == "cpu":
         _keep_weights_as_they_are(model)
     if adapter is not None:

@@ -1,7 +1,8 @@
 """What is trained: exactly the answers and the tokens that end them, with every kind of chat template."""
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from holdfast.core.errors import ConfigError, ModelError
 from holdfast.core.records import Message
 from holdfast.train.targets import check_target_modules, linear_names
 from small_run import PEBBLE
-from tiny_checkpoint import CHATML, SPLIT, write_tokenizer
+from tiny_checkpoint import CHATML, SPLIT, make_checkpoint, write_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -129,6 +130,17 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tmp_path: Path) -> No
             models.encode_example(tokenizer, talk("high", ANSWER))
     finally:
         del TEMPLATES["rewriting"]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"hidden_act": "nope"}, {"rope_scaling": {"rope_type": "nope", "factor": 2.0}}], ids=["act", "rope"]
+)
+def test_a_config_with_a_word_that_is_unknown_is_refused_by_that_word(changed: dict[str, Any], tmp_path: Path) -> None:
+    base = make_checkpoint(tmp_path / "base", "llama", hidden=64)
+    document = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(document | changed))
+    with pytest.raises(ModelError, match=r"config.json names what transformers does not know: 'nope'"):
+        models.load_model(base, quantization="none")
 
 
 def test_target_modules_that_do_not_exist_are_refused_with_those_that_do() -> None:
