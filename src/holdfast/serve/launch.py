@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,7 @@ def serve(
     Raises UsageError (verdict is not `keep`, run.yaml has other values than were measured, no such file, host without
     key), IntegrityError (the file is not what the manifest says), ServerError (port taken, server died).
     """
-    key = _read_key(api_key_file)
+    key = _read_key(api_key_file, console)
     if host not in LOCAL_HOSTS and key is None:
         raise UsageError(
             f"--host {host} would let other machines in without a key; only {', '.join(LOCAL_HOSTS)} need none",
@@ -202,11 +203,12 @@ def _check_unchanged(model: CheckedModel) -> None:
         raise IntegrityError(f"{model.path} changed while it was loaded", hint="holdfast run -c FILE makes it again")
 
 
-def _read_key(path: Path | None) -> str | None:
+def _read_key(path: Path | None, console: Console) -> str | None:
     if path is None:
         return None
     try:
         key = path.read_text().strip()
+        mode = path.stat().st_mode
     except OSError as error:
         raise UsageError(f"the API key file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -219,7 +221,11 @@ def _read_key(path: Path | None) -> str | None:
     ):
         raise UsageError(
             f"{path} must hold one key: one word of ASCII characters without commas",
-            hint=f"openssl rand -hex 32 > {path}",
+            hint=f"(umask 077; openssl rand -hex 32 > {path})",
+        )
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        console.warn(
+            f"others than its owner may read the API key file {path} (mode {mode & 0o777:o}): chmod 600 it"
         )
     return key
 

@@ -48,6 +48,17 @@ def test_a_file_that_holds_no_key_is_refused(content: bytes, tmp_path: Path) -> 
         launch.serve(tmp_path, host="127.0.0.1", port=0, api_key_file=key, quant=None, console=Console(quiet=True))
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, True), (0o604, True)])
+def test_a_key_that_others_can_read_is_warned_of(
+    mode: int, warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "api.key"
+    key.write_text("k3y\n")
+    key.chmod(mode)
+    assert launch._read_key(key, Console()) == "k3y"
+    assert ("others than its owner" in capsys.readouterr().err) == warned
+
+
 def test_a_file_whose_measuring_was_begun_again_is_not_called_another_one(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     with pytest.raises(IntegrityError, match="stage verify was begun again and is not finished: m.gguf is not meas"):
