@@ -224,9 +224,7 @@ def _read_key(path: Path | None, console: Console) -> str | None:
             hint=f"(umask 077; openssl rand -hex 32 > {path})",
         )
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        console.warn(
-            f"others than its owner may read the API key file {path} (mode {mode & 0o777:o}): chmod 600 it"
-        )
+        console.warn(f"others than its owner may read the API key file {path} (mode {mode & 0o777:o}): chmod 600 it")
     return key
 
 
