@@ -23,9 +23,16 @@ def test_a_folder_with_a_space_can_be_pasted(tmp_path: Path) -> None:
     verify = run.stage("verify").path
     verify.mkdir(parents=True)
     (verify / "ladder.json").write_text(json.dumps({"deploy": "F16"}))
+    asked = ["Say.\n\nIt costs $5 a day.", "Say.\n\nThe disk is full.", "Say.\n\nThe disk of node three is full."]
+    for stage, file, text in (
+        ("prepare", "task.json", json.dumps({"instruction": "Say."})),
+        ("evaluate", "samples.jsonl", "".join(json.dumps({"prompt_text": text}) + "\n" for text in asked)),
+    ):
+        run.stage(stage).path.mkdir(parents=True)
+        (run.stage(stage).path / file).write_text(text)
     lines = report._where(run, DECISION)
     assert lines[-2].endswith(f"holdfast serve '{run.path}'")
-    assert f"holdfast ask '{run.path}' " in lines[-1]
+    assert lines[-1].endswith(f"""holdfast ask '{run.path}' "The disk is full.\"""")
     lines = report._where(run, {**DECISION, "verdict": "iterate"})
     assert lines[-1].endswith(f"read {run.stage('decide').path / 'decision.md'}")
 
