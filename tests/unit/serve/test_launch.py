@@ -31,8 +31,12 @@ def test_a_signal_while_the_model_is_loaded_ends_the_command(tmp_path: Path, mon
     monkeypatch.setattr(launch, "checked_model", model)
     monkeypatch.setattr(launch, "start_server", load)
     RunDir(tmp_path).write_config(CONFIG)
-    with pytest.raises(KeyboardInterrupt):
-        launch.serve(tmp_path, host="127.0.0.1", port=0, api_key_file=None, quant=None, console=Console(quiet=True))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            launch.serve(tmp_path, host="127.0.0.1", port=0, api_key_file=None, quant=None, console=Console(quiet=True))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_empty_question_is_not_answered(tmp_path: Path) -> None:
