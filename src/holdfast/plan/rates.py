@@ -34,7 +34,7 @@ RATES = (
     DeviceRate("nvidia 16GB", (4, 30), (12, 70), (100, 320), "estimate", _CLASS),
     DeviceRate(
         "nvidia 8GB", (2, 20), (6, 30), (80, 220), "estimate",
-        "low end: 14 hours for 3 epochs of 2,891 rows (fourth source document)",
+        "low end: 14 hours for 3 epochs of 2,891 rows, as reported for an 8 GB card",
     ),
     DeviceRate("apple", (0.1, 1.5), (0.1, 1.5), (20, 80), "estimate", "its processor in float32; MPS is not used"),
     DeviceRate(
