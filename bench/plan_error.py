@@ -9,23 +9,29 @@ of the earlier ones (at_rest_bytes says how much), so that a later case allocate
 import argparse
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from gpu_model import SHAPES
+from gpu_model import SHAPES, documents
 from gpu_trainers import run_config
 
 from holdfast.plan import memory
 from holdfast.plan.constants import constant
 from holdfast.plan.fused_memory import Recompute, fused_activations
+from holdfast.plan.lengths import Lengths
 from holdfast.plan.shape import shape_of
 
 GIB = 2**30
 LATER = 69e6  # workspaces that a later case of a process allocates; measured: two handles of 34.6 MB
-MEASURED = Path(__file__).parent / "results" / "2026-11-21-h200-plan.json"
+MEASURED = sorted(
+    path
+    for name in ("plan", "peers-qwen", "peers-llama")
+    for path in (Path(__file__).parent / "results").glob(f"*-{name}.json")
+)
 
 
 def predicted_bytes(row: dict[str, Any]) -> tuple[float, float]:
@@ -39,9 +45,21 @@ def predicted_bytes(row: dict[str, Any]) -> tuple[float, float]:
     )  # fmt: skip
     kind = {"nf4": "qlora", "int8": "int8", "bf16": "lora"}[row["base"]]
     rest = memory.weight_bytes(shape, kind, 2) + 6 * adapter
-    parts = fused_activations(shape, train, row["tokens"], adapter, policy, quantized=kind != "lora")
-    parts.pop("graph pool", None)  # held by torch's allocator, not allocated
+    parts = fused_activations(
+        shape, train, row["tokens"], adapter, policy, quantized=kind != "lora",
+        documents=most_documents(row["tokens"], len(row["losses"])),
+    )  # fmt: skip
+    if parts.pop("graph pool", None) is not None:  # held by torch's allocator, not allocated: nor is the working memory
+        parts["working set"] -= int(adapter * constant("adapter_bytes"))  # of the graph once its gradients are copied
     return rest, rest - 2 * adapter + sum(parts.values())
+
+
+@cache
+def most_documents(tokens: int, steps: int) -> int:
+    """Of one step, by the plan's estimate from the lengths of the benchmark's documents."""
+    rows = documents((steps + 4) * tokens, 100, tokens)
+    lengths = Lengths.of(run_config("nf4", tokens), {"train": [len(row["input_ids"]) for row in rows]})
+    return lengths.most_documents(tokens)
 
 
 def compare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -100,7 +118,7 @@ def main() -> None:
     """Print the table on stderr and one JSON line on stdout."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--figure", type=Path)
-    parser.add_argument("files", nargs="*", type=Path, default=[MEASURED])
+    parser.add_argument("files", nargs="*", type=Path, default=MEASURED)
     options = parser.parse_args()
     rows = compare([row for file in options.files for row in json.loads(file.read_text())["rows"]])
     print(f"{'case':58} predicted  measured   error", file=sys.stderr)

@@ -157,7 +157,7 @@ def length_percentiles(lengths: "NDArray[np.uint32]") -> dict[str, int]:
 
 
 def describe_lengths(found: Tally) -> dict[str, Any]:
-    """What `lengths.json` says of one split: rows, sum, longest, percentiles, and a histogram of at most 32 bins.
+    """What `lengths.json` says of one split: rows, tokens, those trained, longest, percentiles, histogram (32 bins).
 
     histogram: [tokens up to which, rows].
     """
@@ -165,7 +165,7 @@ def describe_lengths(found: Tally) -> dict[str, Any]:
 
     tokens = found.tokens
     if not len(tokens):
-        return {"rows": 0, "tokens": 0, "longest": 0, "percentiles": {}, "histogram": []}
+        return {"rows": 0, "tokens": 0, "trained": 0, "longest": 0, "percentiles": {}, "histogram": []}
     longest = int(tokens.max())
     width = max(1, -(-longest // BINS))
     counts = np.bincount((np.maximum(tokens, 1).astype(np.int64) - 1) // width)
@@ -173,6 +173,7 @@ def describe_lengths(found: Tally) -> dict[str, Any]:
     return {
         "rows": len(tokens),
         "tokens": int(tokens.sum(dtype=np.uint64)),
+        "trained": found.trained,
         "longest": longest,
         "percentiles": {str(p): int(value) for p, value in zip(PERCENTILES, values, strict=True)},
         "histogram": [[(i + 1) * width, count] for i, count in enumerate(counts.tolist())],

@@ -12,7 +12,8 @@ from holdfast.plan.constants import GIB, TABLE
 from holdfast.plan.expected import expected
 from holdfast.plan.fused_memory import Recompute, is_fused
 from holdfast.plan.hardware import Hardware
-from holdfast.plan.memory import Demand, Lengths, Place, adapter_parameters, batch_tokens
+from holdfast.plan.lengths import Lengths
+from holdfast.plan.memory import Demand, Place, adapter_parameters, batch_tokens
 from holdfast.plan.phases import demands, training_demands
 from holdfast.plan.recompute_choice import fastest
 from holdfast.plan.remedies import Remedy, find_remedies

@@ -48,8 +48,12 @@ TABLE = (
     ),
     Constant("loss_rows", 2048, "rows", "format", "train/chunked_loss.py ROWS: logits of so many rows at once"),
     Constant("cpu_unpacked_weights", 2**28, "weights", "format", "train/fast_path.py SMALL: kept unpacked on the CPU"),
-    Constant("labelled_share", 2 / 3, "share", "estimate", "tokens with a label; matters where the loss is the peak"),
-    Constant("document_tokens", 350, "tokens", "estimate", "mean document; attention's backward pass rounds up to 128"),
+    Constant("labelled_share", 2 / 3, "share", "estimate", "tokens with a label, until `prepare` has counted"),
+    Constant("document_tokens", 350, "tokens", "estimate", "length of a document, until `prepare` has counted"),
+    Constant(
+        "document_padding", 128, "rows", "format",
+        "flash attention's sums in float32 (backward, variable lengths): tokens + 128 for each document",
+    ),
     Constant(
         "product_workspaces", 195e6, "byte", "measured",
         f"{_RUN}: first case of each process, peak less arithmetic: 164 to 212 MB (one 107)",

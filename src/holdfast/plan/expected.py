@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 from holdfast.core.config import RunConfig
 from holdfast.plan.fused_memory import Recompute
 from holdfast.plan.gguf_size import gguf_bytes
-from holdfast.plan.memory import Lengths, batch_tokens
+from holdfast.plan.lengths import Lengths
+from holdfast.plan.memory import batch_tokens
 from holdfast.plan.rates import (
     ANSWER_TOKENS_PER_SECOND,
     DDP_SHARE,
     FSDP_SHARE,
     PHASES,
     SERVER_BANDWIDTH,
+    SLOW_HOST,
     SMALL_MODEL,
     SMALL_SHARE,
     DeviceRate,
@@ -100,7 +102,8 @@ def train_speed(
     if policy is not None:
         work = 4 * weights * cost(policy, shape.layers, step_tokens)
         low, high = rate.fused
-        low *= SMALL_SHARE if shape.parameters < SMALL_MODEL else 1
+        slow_host = cost(policy, shape.layers, step_tokens) / cost(policy, shape.layers, step_tokens, host=SLOW_HOST)
+        low *= min(slow_host, SMALL_SHARE) if shape.parameters < SMALL_MODEL else slow_host
     else:
         work = (6 if config.train.gradient_checkpointing else 4) * weights
         low, high = rate.fused if cpu and config.train.kernels.use != "never" else rate.stock

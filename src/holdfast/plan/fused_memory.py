@@ -122,14 +122,19 @@ def fused_activations(
     *,
     quantized: bool,
     accumulating: bool = False,
+    documents: int | None = None,
+    labelled: float | None = None,
 ) -> dict[str, int]:
     """Bytes by component beside weights, adapter, gradients and optimiser; their sum is the peak of the step.
 
     accumulating: several micro-batches a step, so that the gradients of the first ones are there all the time.
+    documents: most of them in a batch; labelled: share of tokens with a label (None: see the table of constants).
     """
     width = Widths.of(shape, train, quantized=quantized)
     graphed = 0 < tokens <= policy.graph_tokens and not policy.offload
     tokens = -(-tokens // 256) * 256 if graphed else tokens
+    documents = documents or round(tokens / constant("document_tokens"))
+    padded = tokens + int(constant("document_padding")) * documents
     rank = train.lora_r
     slow, fast = shape.layers - policy.fast, policy.fast
     lower, upper = (tokens * WIDE * width.kept(level, rank) for level in (policy.level, policy.upper))
@@ -138,12 +143,14 @@ def fused_activations(
         everything = 2 * max(lower if slow else 0, upper if fast else 0)
     gradients = adapter * constant("adapter_bytes")
     summed = gradients if accumulating else 0.0
-    moments = {"loss": everything + _loss(shape, tokens) + summed}
+    moments = {
+        "loss": everything + _loss(shape, tokens, constant("labelled_share") if labelled is None else labelled) + summed
+    }
     if fast:
-        moments["backward"] = everything + gradients + _backward(width, policy, policy.upper, tokens, quantized)
+        moments["backward"] = everything + gradients + _backward(width, policy, policy.upper, tokens, padded, quantized)
     if slow:
         there = everything if policy.offload else slow * lower
-        work = there + gradients + _backward(width, policy, policy.level, tokens, quantized)
+        work = there + gradients + _backward(width, policy, policy.level, tokens, padded, quantized)
         moments["backward"] = max(moments.get("backward", 0), work)
     if policy.offload:
         moments["forward"] = 1.5 * everything + _forward(width, policy, tokens, quantized) + summed
@@ -159,8 +166,8 @@ def fused_activations(
     return found
 
 
-def _loss(shape: ModelShape, tokens: int) -> float:
-    labelled = tokens * constant("labelled_share")
+def _loss(shape: ModelShape, tokens: int, share: float) -> float:
+    labelled = tokens * share
     logits = min(labelled, constant("loss_rows")) * shape.vocabulary
     return WIDE * (2 * tokens * shape.hidden + 2 * labelled * shape.hidden + logits)
 
@@ -172,14 +179,14 @@ def _part(policy: Recompute, level: Level, tokens: int) -> int:
     return -(-tokens // -(-tokens // policy.mlp_tokens))
 
 
-def _backward(width: Widths, policy: Recompute, level: Level, tokens: int, quantized: bool) -> float:
+def _backward(width: Widths, policy: Recompute, level: Level, tokens: int, padded: int, quantized: bool) -> float:
+    """padded: rows in which attention's backward pass sums: some more for each document."""
     made = width.made(level)
     unpacked = 0 if policy.keep_weights or not quantized else width.unpacked()[0]
     through = width.mlp + (0 if level in ("cheap", "none") else 2 * width.mlp)
     through += width.hidden + width.rank_down if quantized else 0
     mlp = WIDE * (tokens * (made + width.hidden) + _part(policy, level, tokens) * through) + unpacked
     attention = WIDE * tokens * (made + 2 * width.hidden + width.query + width.qkv + width.expanded)
-    padded = tokens * (1 + 128 / constant("document_tokens"))  # each document's rows are rounded up to 128
     attention += 4 * width.query * padded + 4 * width.heads * tokens
     attention -= WIDE * tokens * 2 * width.mlp if level in ("cheap", "none") else 0
     return max(mlp, attention)

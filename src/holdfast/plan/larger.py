@@ -10,7 +10,8 @@ from holdfast.plan.choose import Choice, choose_batch, make_plan
 from holdfast.plan.constants import GIB
 from holdfast.plan.expected import duration, train_speed
 from holdfast.plan.hardware import Hardware
-from holdfast.plan.memory import Lengths, batch_tokens
+from holdfast.plan.lengths import Lengths
+from holdfast.plan.memory import batch_tokens
 from holdfast.plan.shape import ModelShape, read_shape, shape_of
 from holdfast.plan.target import Limit, Target, choose_target, limits_of
 

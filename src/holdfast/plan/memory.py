@@ -4,14 +4,15 @@ Pure arithmetic on a ModelShape and a RunConfig. Every number that is not arithm
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
-from typing import Any, Literal
+from typing import Literal
 
 from holdfast.core.config import RunConfig, TrainConfig
 from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import constant
 from holdfast.plan.fused_memory import Recompute, Widths, fused_activations, is_fused
+from holdfast.plan.lengths import Lengths
 from holdfast.plan.recompute_choice import least_memory
 from holdfast.plan.several import accumulation, add_processes, process_count
 from holdfast.plan.shape import Linear, ModelShape
@@ -32,43 +33,6 @@ class Demand:
     def total(self) -> int:
         """Sum of the components, bytes."""
         return sum(self.components.values())
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Counts that matter: the longest training row, all training tokens, the longest test prompt, test rows."""
-
-    longest: int
-    total: int | None
-    rows: int | None
-    longest_prompt: int
-    test_rows: int = 0
-
-    @classmethod
-    def of(cls, config: RunConfig, lengths: Mapping[str, Any] | None) -> "Lengths":
-        """From `lengths.json`; without it every row counts as full (`sequence_len`) and totals are not known."""
-        if not lengths or not lengths.get("train"):
-            return cls(config.sequence_len, None, None, config.sequence_len)
-        train, valid = _counts(lengths["train"]), _counts(lengths.get("valid") or [])
-        if not train["rows"]:
-            return cls(config.sequence_len, None, None, config.sequence_len)
-        prompt = int(lengths.get("test_prompt_max") or config.sequence_len)
-        longest = min(max(train["longest"], valid["longest"]), config.sequence_len)
-        total = min(train["tokens"], train["rows"] * config.sequence_len)
-        return cls(longest, total, train["rows"], prompt, int(lengths.get("test_rows") or 0))
-
-    def shortened(self, sequence_len: int) -> "Lengths":
-        """The same rows cut at `sequence_len`; totals stay, as an upper bound."""
-        return replace(
-            self, longest=min(self.longest, sequence_len), longest_prompt=min(self.longest_prompt, sequence_len)
-        )
-
-
-def _counts(split: Mapping[str, Any] | list[int]) -> dict[str, int]:
-    """rows, tokens, longest of one split; runs made before version 2 of `prepare` hold the tokens of each row."""
-    if isinstance(split, list):
-        return {"rows": len(split), "tokens": sum(split), "longest": max(split, default=0)}
-    return {key: int(split[key]) for key in ("rows", "tokens", "longest")}
 
 
 def train_memory(
@@ -95,8 +59,9 @@ def train_memory(
         quantized = config.train.quantization != "none"
         accumulating = accumulation(config.train, rows) > 1
         parts |= fused_activations(
-            shape, config.train, tokens, adapter, chosen, quantized=quantized, accumulating=accumulating
-        )
+            shape, config.train, tokens, adapter, chosen, quantized=quantized, accumulating=accumulating,
+            documents=batch_documents(config, lengths, rows), labelled=lengths.labelled,
+        )  # fmt: skip
         return _with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=True)
     small = shape.linear_weights <= constant("cpu_unpacked_weights")
     if not on_gpu and config.train.quantization != "none" and small:
@@ -149,6 +114,11 @@ def batch_tokens(config: RunConfig, lengths: Lengths, rows: int) -> tuple[int, i
     tokens = rows * config.sequence_len
     tokens = tokens if lengths.total is None else min(tokens, lengths.total)
     return tokens, tokens**2
+
+
+def batch_documents(config: RunConfig, lengths: Lengths, rows: int) -> int:
+    """Documents in a micro-batch, at most."""
+    return rows * (lengths.most_documents(config.sequence_len) if config.train.sample_packing else 1)
 
 
 def nf4_bytes(weights: int) -> int:

@@ -9,10 +9,10 @@ from holdfast.core.config import RunConfig, TrainConfig
 from holdfast.plan.constants import constant
 from holdfast.plan.fused_memory import Recompute, is_fused
 from holdfast.plan.gguf_size import gguf_bytes
+from holdfast.plan.lengths import Lengths
 from holdfast.plan.memory import (
     Components,
     Demand,
-    Lengths,
     adapter_parameters,
     batch_tokens,
     evaluate_memory,

@@ -26,7 +26,7 @@ class DeviceRate(NamedTuple):
 _RUN = "2026-11-21, one H200, torch 2.11: bench/train_gpu.py --peers (docs/benchmarks.md)"
 _CLASS = "by the class of the device, not measured"
 
-H200 = DeviceRate("nvidia H200", (58, 330), (480, 610), (350, 700), "measured", _RUN)
+H200 = DeviceRate("nvidia H200", (37, 330), (480, 610), (350, 700), "measured", _RUN)
 RATES = (
     DeviceRate("nvidia 80GB", (30, 330), (130, 610), (250, 700), "estimate", "A100 (estimate) to H200 (measured)"),
     DeviceRate("nvidia 40GB", (15, 120), (80, 300), (200, 400), "estimate", _CLASS),
@@ -68,6 +68,7 @@ ANSWER_TOKENS_PER_SECOND = {"gpu": (60.0, 1500.0), "ram": (2.0, 60.0)}  # of a b
 
 SMALL_MODEL = 3e9  # parameters: below, a card waits for launches (Llama-3.2-1B: 264 to 550 TFLOP/s, same command)
 SMALL_SHARE = 0.54
+SLOW_HOST = 2.2  # times the overhead of a step: at 1k tokens 120 ms on one host, 77 on another (Qwen2.5-7B, H200)
 # Of the sum of the cards. Measured on two H200 with NVLink (2026-11-21, bench/train_two.py): ddp 0.98; fsdp 6,456
 # tokens/s against 3,333 of one card, 0.97. The lower ends are estimates for cards that talk over PCIe.
 DDP_SHARE = (0.85, 1.0)

@@ -35,15 +35,15 @@ def _may_offload(train: TrainConfig, level: Level) -> bool:
     )
 
 
-def cost(policy: Recompute, layers: int, tokens: int) -> float:
-    """Time a token, relative to a large step that recomputes nothing (1.0)."""
+def cost(policy: Recompute, layers: int, tokens: int, *, host: float = 1.0) -> float:
+    """Time a token, relative to a large step that recomputes nothing (1.0). host: 2 = launches take twice as long."""
     share = policy.fast / layers
     level = (1 - share) * constant(f"cost_{policy.level}") + share * constant(f"cost_{policy.upper}")
     level += constant("cost_offload") if policy.offload else 0
     level -= constant("gain_keep_weights") if policy.keep_weights else 0
     level += constant("cost_host_embedding") if policy.host_embedding else 0
     once = constant("step_overhead_graph" if tokens <= policy.graph_tokens else "step_overhead")
-    return level + once / max(1, tokens)
+    return level + host * once / max(1, tokens)
 
 
 def fastest(

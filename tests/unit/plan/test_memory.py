@@ -7,7 +7,7 @@ from holdfast.core.errors import ConfigError
 from holdfast.plan import memory
 from holdfast.plan.constants import GIB, TABLE
 from holdfast.plan.gguf_size import BLOCKS, gguf_bytes
-from holdfast.plan.memory import Lengths
+from holdfast.plan.lengths import Lengths
 from plan_shapes import run_config, shape_named
 
 OUTSIDE_TORCH = ("cuda context", "fragmentation")
