@@ -1,4 +1,4 @@
-"""The process that holds the llama.cpp server, started by `runtime.py` as a script. It never outlives its parent.
+"""The process that holds the llama.cpp server, started by `llama_process.py` as a script. It never outlives its parent.
 
 Settings come as one JSON line on standard input, so that nothing secret is on a command line; the answer is one JSON
 line on standard output: {"url": …} or {"error": …}. Standard input then stays open: its end means that the parent is

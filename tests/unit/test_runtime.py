@@ -22,7 +22,8 @@ import pytest
 from holdfast import llama_child
 from holdfast.core.errors import ServerError
 from holdfast.core.records import Message
-from holdfast.runtime import LOG_LINES, LlamaServer, start_server
+from holdfast.llama_process import LOG_LINES
+from holdfast.runtime import LlamaServer, start_server
 
 HIDDEN, LAYERS, FEED_FORWARD, HEADS, CONTEXT = 64, 2, 128, 4, 512
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -316,7 +317,7 @@ def test_a_server_that_dies_says_so(tiny: Path) -> None:
 def test_a_server_that_dies_after_days_shows_the_end_of_its_log(tiny: Path) -> None:
     with start_server(tiny, threads=1) as running:
         early = "".join(f"0.00.0 E an old error {n}\n" for n in range(9000))
-        running._log.write(f"{early}7\n9.99.9 E the last words\n".encode())
+        running.child._log.write(f"{early}7\n9.99.9 E the last words\n".encode())
         running.process.kill()
         message = running.gone("no answer").message
     assert "| E an old error 0\n" in message and "…" in message
