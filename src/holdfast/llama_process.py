@@ -11,14 +11,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from holdfast.core.errors import ServerError
+from holdfast.llama_log import ServerLog
 
-LOG_LINES = 6
 STOP_SECONDS = 5.0
 CHILD = Path(__file__).with_name("llama_child.py")
 
@@ -26,11 +26,14 @@ CHILD = Path(__file__).with_name("llama_child.py")
 class LlamaProcess:
     """A child that was started and is loading or serving; made by `start_process`."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], log: IO[bytes], settings: dict[str, Any], backend: str) -> None:
+    def __init__(
+        self, popen: subprocess.Popen[bytes], printed: BufferedReader, settings: dict[str, Any], backend: str
+    ) -> None:
         self.popen = popen
         self.backend = backend
-        self._log = log
+        self.log = ServerLog()
         self._settings = settings
+        self._reader = self.log.follow(printed)
 
     def hand_over(self, gguf: Path, seconds: float) -> str:
         """Give the settings to the child and wait for its report: the URL where it listens (not yet: has loaded).
@@ -48,21 +51,13 @@ class LlamaProcess:
             raise self.gone(f"{gguf} cannot be served")
         return str(report["url"])
 
-    def log_lines(self, limit: int = LOG_LINES) -> list[str]:
-        """First and last lines of the server's log, `limit` of each, without the time stamps."""
-        self._log.seek(0)
-        data = self._log.read(65536)
-        self._log.seek(max(len(data), self._log.seek(0, os.SEEK_END) - 65536))
-        lines = (data + self._log.read()).decode(errors="replace").splitlines()
-        told = [(line.partition(" ")[2] if line[:1].isdigit() else "") or line for line in lines if line.strip()]
-        return told if len(told) <= 2 * limit else [*told[:limit], "…", *told[-limit:]]
-
     def gone(self, what: str) -> ServerError:
         """A ServerError that says whether the child still runs or how it ended, with lines of its log."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(timeout=1)
+            self._reader.join(timeout=1)  # its last words
         state = _describe_status(status := self.popen.poll())
-        log = "".join(f"\n  | {line}" for line in self.log_lines())
+        log = "".join(f"\n  | {line}" for line in self.log.lines())
         hint = "`dmesg` says whether the kernel ended it for want of memory" if status == -signal.SIGKILL else ""
         return ServerError(f"llama.cpp server: {what}; {state}{f'. Its log:{log}' if log else ''}", hint=hint)
 
@@ -74,7 +69,8 @@ class LlamaProcess:
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
-        for stream in (self.popen.stdin, self.popen.stdout, self._log):
+        self._reader.join(timeout=1)
+        for stream in (self.popen.stdin, self.popen.stdout):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
@@ -92,12 +88,18 @@ def start_process(settings: dict[str, Any], descriptor: int | None) -> LlamaProc
         "parent": os.getpid(),
         "started_by_main_thread": threading.current_thread() is threading.main_thread(),
     }
-    log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the server)
-    popen = subprocess.Popen(
-        [sys.executable, "-P", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0,
-        start_new_session=True, pass_fds=() if descriptor is None else (descriptor,),
-    )  # fmt: skip
-    return LlamaProcess(popen, log, told, "llama-server" if binary else "xllamacpp")
+    reading, writing = os.pipe()
+    try:
+        popen = subprocess.Popen(
+            [sys.executable, "-P", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=writing,
+            bufsize=0, start_new_session=True, pass_fds=() if descriptor is None else (descriptor,),
+        )  # fmt: skip
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    return LlamaProcess(popen, os.fdopen(reading, "rb"), told, "llama-server" if binary else "xllamacpp")
 
 
 def _describe_status(status: int | None) -> str:

@@ -72,6 +72,7 @@ def serve(
         example = _curl(server.url, config.name, prompt_messages(run, "…"), api_key_file)
         document = {"url": server.url, "model": config.name, "file": str(model.path), "digest": model.digest}
         console.result(document, f"{config.name} ({model.path.name}) at {server.url}\n\n{example}\n")
+        server.child.log.show(lambda line: console.warn(f"llama.cpp: {line}"))
         console.say("stop with Ctrl-C")
         while not stop.wait(0.2):
             if server.process.poll() is not None:
