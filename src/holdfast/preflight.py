@@ -41,8 +41,9 @@ def _require_convertible(folder: Path) -> None:
     try:
         read_vocabulary(folder, read_checkpoint(folder).vocab_size)
     except ModelError as error:
-        hint = f"{error.hint or 'use another base model'}; only export needs this: holdfast evaluate -c FILE goes without it"
-        raise ModelError(error.message, hint=hint) from None
+        hint = error.hint or "use another base model"
+        more = "; only export needs this: holdfast evaluate -c FILE goes without it"
+        raise ModelError(error.message, hint=hint + more) from None
 
 
 def refuse_before(stage: str, wanted: Collection[str], config: RunConfig, run_dir: RunDir) -> None:

@@ -130,8 +130,8 @@ def disk_full_error(error: BaseException, folder: Path | None = None) -> StageEr
     if full or free < NEARLY_FULL:
         return StageError(
             f"the disk is full: {free / 2**20:.1f} MiB left in {folder}{what}. Nothing half-written was kept.",
-            hint="free space or use another disk (holdfast run --run-dir DIR), then repeat the same command: it goes on "
-            "where it stopped",
+            hint="free space or use another disk (holdfast run --run-dir DIR), then repeat the same command: it "
+            "goes on where it stopped",
         )
     return StageError(
         f"a file could not be written: {str(error).splitlines()[0]}; {free / 2**20:.1f} MiB are free in {folder} now. "
