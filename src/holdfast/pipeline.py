@@ -74,7 +74,7 @@ PLANTED = ("audit.enabled", "audit.repeats", "audit.canaries", "audit.digits", "
 EXAMPLES = {"prepare": ("test.jsonl", "task.json", "knowledge.json"), BASE_MODEL: ()}
 
 STAGES = (
-    Stage("collect", 5, sources.run, ("collect", "redact"), {}, _source_files),
+    Stage("collect", 6, sources.run, ("collect", "redact"), {}, _source_files),
     Stage("prepare", 4, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
           {"collect": ("examples.jsonl", "collect.json", "redaction.json", "knowledge.json"), BASE_MODEL: ()},
           _prepare_files),
