@@ -326,6 +326,13 @@ def test_a_file_exported_again_after_the_measurement_is_refused(decided: Callabl
         ask(path, "x", quant=None, console=QUIET)
 
 
+def test_a_run_whose_evidence_is_gone_is_refused(decided: Callable[[str], Path]) -> None:
+    path = decided("keep")
+    (RunDir(path).stage("verify").path / "ladder.json").unlink()
+    with pytest.raises(IntegrityError, match=r"ladder\.json is gone, from which .* was decided"):
+        ask(path, "x", quant=None, console=QUIET)
+
+
 def test_the_file_that_was_hashed_is_the_file_that_is_served(decided: Callable[[str], Path]) -> None:
     run = RunDir(decided("keep"))
     with checked_model(run, run_config(), None) as model:
