@@ -82,6 +82,41 @@ def test_out_of_memory_goes_on_with_half_the_rows_and_the_same_batches(
     assert got.summary["last_loss"] < got.summary["first_loss"]
 
 
+@pytest.mark.parametrize(("failing", "updates"), [(1, 5), (4, 6)])  # checkpoints are after 2 and 4
+def test_out_of_memory_in_the_middle_of_an_update_goes_on_from_whole_weights(
+    failing: int,
+    updates: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tokenizer: Any,
+    rows: list[TrainingTokens],
+    tmp_path: Path,
+) -> None:
+    def starve(step: int, inputs: Any, loss: Any) -> Any:
+        if step == failing and len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return loss
+
+    def half(self: Any, closure: Any = None) -> Any:
+        calls.append(1)
+        if len(calls) != failing:
+            return update(self, closure)
+        for parameter in self.param_groups[0]["params"][::2]:
+            parameter.data += 1
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch:
+        break_step(patch, starve)
+        want = fine_tune(job(save_steps=2), tokenizer, rows, tmp_path / "before")
+    calls: list[int] = []
+    update = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", half)
+    got = fine_tune(job(save_steps=2), tokenizer, rows, tmp_path / "within")
+    assert got.summary["out_of_memory"][0]["step"] == failing
+    assert len(calls) == updates
+    weights = [dict(result.model.named_parameters()) for result in (want, got)]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=2e-3) for name in weights[0] if "lora" in name)
+
+
 def test_out_of_memory_with_one_row_is_exit_21_with_the_figures(
     monkeypatch: pytest.MonkeyPatch, tokenizer: Any, rows: list[TrainingTokens], tmp_path: Path
 ) -> None:

@@ -1,6 +1,8 @@
 """Out of memory while training: the same step again with fewer rows at once and as much more accumulation.
 
 What was learned so far is saved first; the effective batch, the order of the rows and the schedule stay as they are.
+Memory that ends in the middle of an update leaves some weights updated and others not: then training goes on from the
+checkpoint before, or begins again.
 """
 
 import gc
@@ -9,13 +11,59 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from holdfast.core.console import Console
-from holdfast.core.errors import DoesNotFitError
-from holdfast.train.checkpoints import is_whole, mark_complete
+from holdfast.core.errors import DoesNotFitError, StageError
+from holdfast.train.checkpoints import is_whole, mark_complete, newest_whole_checkpoint
 from holdfast.train.processes import Share, fewer_rows
 
 Report = Callable[[dict[str, Any]], None]
+
+
+class Updates(TrainerCallback):
+    """Whether an update of the weights is under way, and what they were before the first one (until there is a
+    checkpoint). The optimiser makes its state in the first update, one weight after the other: memory may end there."""
+
+    def __init__(self) -> None:
+        self.under_way = False
+        self.first: dict[str, Tensor] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.under_way = False
+        if state.global_step == 0 and not self.first:
+            self.first = {name: p.detach().cpu().clone() for name, p in _trained(kwargs["model"])}
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.under_way = True
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.under_way = False
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.first = {}
+
+    def begin_again(self, model: Any) -> None:
+        """The weights as they were before the first update. Raises StageError when they are not known any more."""
+        if not self.first:
+            raise StageError(
+                "memory ended in the middle of an update, and no checkpoint is whole",
+                hint="the same command trains from the beginning",
+            )
+        with torch.no_grad():
+            for name, parameter in _trained(model):
+                parameter.copy_(self.first[name])
+
+
+def _trained(model: Any) -> list[tuple[str, Tensor]]:
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def tell(console: Console, journal: Callable[..., None] | None, change: dict[str, Any]) -> None:
@@ -45,6 +93,8 @@ def train_with_retry(
     whole. Raises DoesNotFitError (exit 21) when one row at a time is too much.
     """
     changes: list[dict[str, Any]] = []
+    updates = Updates()
+    trainer.add_callback(updates)
     while True:
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -59,7 +109,11 @@ def train_with_retry(
         change = shrink(trainer, what)
         changes.append(change)
         report(change)
-        checkpoint = _save(trainer, folder, check)
+        _free(trainer)
+        if not updates.under_way:
+            checkpoint = _save(trainer, folder, check)
+        elif (checkpoint := newest_whole_checkpoint(folder)) is None:
+            updates.begin_again(trainer.model)
         _start_afresh(trainer)
 
 
@@ -88,12 +142,15 @@ def _memory() -> str:
     return f"{free / 2**30:.2f} of {total / 2**30:.2f} GiB free, torch's peak {peak / 2**30:.2f}"
 
 
-def _save(trainer: Any, folder: Path, check: Callable[[], None]) -> Path | None:
-    """The state after the last whole step; None before the first one."""
+def _free(trainer: Any) -> None:
     trainer.model.zero_grad(set_to_none=True)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _save(trainer: Any, folder: Path, check: Callable[[], None]) -> Path | None:
+    """The state after the last whole step; None before the first one."""
     if trainer.state.global_step == 0:
         return None
     checkpoint = folder / f"checkpoint-{trainer.state.global_step}"
