@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.errors import ContractError
 from holdfast.core.labels import NOT_TRAINED as NOT_TRAINED
+from holdfast.core.packing import most_packed
 from holdfast.core.records import Example
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ class RowTokens(NamedTuple):
 class Tally:
     """Rows of one split, counted. `silent`, `endless`, `long`: how many; of each the first are named in `*_rows`.
 
-    tokens: one count a row. long_rows: (source, tokens).
+    tokens: one count a row. densest: largest share of trained tokens in a row. long_rows: (source, tokens).
     """
 
     tokens: "NDArray[np.uint32]"
     trained: int = 0
+    densest: float = 0.0
     ended: int = 0
     prompt_max: int = 0
     silent: int = 0
@@ -57,6 +59,7 @@ def tally(rows: Sequence[RowTokens], sequence_len: int) -> Tally:
     return Tally(
         tokens=np.array([row.tokens for row in rows], dtype=np.uint32),
         trained=sum(row.trained for row in rows),
+        densest=max((row.trained / row.tokens for row in rows if row.tokens), default=0.0),
         ended=len(rows) - len(endless),
         prompt_max=max((row.prompt_tokens for row in rows), default=0),
         silent=len(silent),
@@ -75,6 +78,7 @@ def join(tallies: Sequence[Tally]) -> Tally:
     return Tally(
         tokens=np.concatenate([np.zeros(0, dtype=np.uint32), *(t.tokens for t in tallies)]),
         trained=sum(t.trained for t in tallies),
+        densest=max((t.densest for t in tallies), default=0.0),
         ended=sum(t.ended for t in tallies),
         prompt_max=max((t.prompt_max for t in tallies), default=0),
         silent=sum(t.silent for t in tallies),
@@ -157,15 +161,17 @@ def length_percentiles(lengths: "NDArray[np.uint32]") -> dict[str, int]:
 
 
 def describe_lengths(found: Tally) -> dict[str, Any]:
-    """What `lengths.json` says of one split: rows, tokens, those trained, longest, percentiles, histogram (32 bins).
+    """What `lengths.json` says of one split: rows, tokens, those trained, the largest share of them in a row, longest,
+    percentiles, histogram (32 bins), and how many rows a packed row may hold.
 
-    histogram: [tokens up to which, rows].
+    histogram: [tokens up to which, rows]; packed: [tokens of a packed row, most rows in it].
     """
     import numpy as np
 
     tokens = found.tokens
     if not len(tokens):
-        return {"rows": 0, "tokens": 0, "trained": 0, "longest": 0, "percentiles": {}, "histogram": []}
+        return {"rows": 0, "tokens": 0, "trained": 0, "trained_share_max": 0.0, "longest": 0,
+                "percentiles": {}, "histogram": [], "packed": []}  # fmt: skip
     longest = int(tokens.max())
     width = max(1, -(-longest // BINS))
     counts = np.bincount((np.maximum(tokens, 1).astype(np.int64) - 1) // width)
@@ -174,9 +180,11 @@ def describe_lengths(found: Tally) -> dict[str, Any]:
         "rows": len(tokens),
         "tokens": int(tokens.sum(dtype=np.uint64)),
         "trained": found.trained,
+        "trained_share_max": round(found.densest, 4),
         "longest": longest,
         "percentiles": {str(p): int(value) for p, value in zip(PERCENTILES, values, strict=True)},
         "histogram": [[(i + 1) * width, count] for i, count in enumerate(counts.tolist())],
+        "packed": most_packed(tokens),
     }
 
 
