@@ -19,7 +19,8 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 class RowTokens(NamedTuple):
-    """One row in tokens. tokens, trained: counts; ended: answers that train their end token; answers: how many."""
+    """One row in tokens. tokens, trained: counts; ended: answers that train their end token; answers: how many; early:
+    trained end tokens before the end of an answer."""
 
     source: str
     tokens: int
@@ -27,6 +28,7 @@ class RowTokens(NamedTuple):
     answers: int
     ended: int
     prompt_tokens: int
+    early: int = 0
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Tally:
     long: int = 0
     silent_rows: list[str] = field(default_factory=list)
     endless_rows: list[str] = field(default_factory=list)
+    early: int = 0
+    early_rows: list[str] = field(default_factory=list)
     long_rows: list[tuple[str, int]] = field(default_factory=list)
 
 
@@ -55,6 +59,7 @@ def tally(rows: Sequence[RowTokens], sequence_len: int) -> Tally:
 
     silent = [row for row in rows if not row.trained]
     endless = [row for row in rows if row.ended < row.answers]
+    early = [row for row in rows if row.early]
     long = [row for row in rows if row.tokens > sequence_len]
     return Tally(
         tokens=np.array([row.tokens for row in rows], dtype=np.uint32),
@@ -67,6 +72,8 @@ def tally(rows: Sequence[RowTokens], sequence_len: int) -> Tally:
         long=len(long),
         silent_rows=[row.source for row in silent[:SHOWN]],
         endless_rows=[row.source for row in endless[:SHOWN]],
+        early=len(early),
+        early_rows=[row.source for row in early[:SHOWN]],
         long_rows=[(row.source, row.tokens) for row in long[:SHOWN]],
     )
 
@@ -86,6 +93,8 @@ def join(tallies: Sequence[Tally]) -> Tally:
         long=sum(t.long for t in tallies),
         silent_rows=[row for t in tallies for row in t.silent_rows][:SHOWN],
         endless_rows=[row for t in tallies for row in t.endless_rows][:SHOWN],
+        early=sum(t.early for t in tallies),
+        early_rows=[row for t in tallies for row in t.early_rows][:SHOWN],
         long_rows=[row for t in tallies for row in t.long_rows][:SHOWN],
     )
 
@@ -100,11 +109,13 @@ def measure_row(example: Example, labels: Sequence[int], prompt_tokens: int, end
     answers = sum(message.role == "assistant" for message in example.messages)
     trained = int(is_trained.sum())
     ended = sum(last in ends for last in runs)
-    return RowTokens(example.source, len(labels), trained, max(answers, len(runs)), ended, prompt_tokens)
+    inside = is_trained[:-1] & is_trained[1:]  # an answer goes on after this token
+    early = int(np.isin(array[:-1][inside], list(ends)).sum())
+    return RowTokens(example.source, len(labels), trained, max(answers, len(runs)), ended, prompt_tokens, early)
 
 
 def check_rows(found: Tally) -> None:
-    """Raise ContractError when a row trains nothing, or an answer does not train its end token."""
+    """Raise ContractError when a row trains nothing, or an answer does not train its end token last and only there."""
     rows = len(found.tokens)
     if found.silent:
         raise ContractError(
@@ -117,6 +128,12 @@ def check_rows(found: Tally) -> None:
             f"{found.endless} of {rows} rows do not train the end token of each answer; "
             f"the model would not learn to stop: {_sources(found.endless_rows, found.endless)}",
             hint="choose a base model whose chat template closes the assistant's turn with its end token",
+        )
+    if found.early:
+        raise ContractError(
+            f"{found.early} of {rows} rows have the model's own end token in the text of an answer; the model would "
+            f"learn to stop there: {_sources(found.early_rows, found.early)}",
+            hint="take it out of these answers; it is often left of an export that a chat template had rendered",
         )
 
 
