@@ -15,7 +15,7 @@ RunFolder = Annotated[Path | None, typer.Option("--run-dir", help="Where the run
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set train.learning_rate=1e-4")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Nproc = Annotated[int | None, typer.Option("--nproc", help="Train with so many processes (train.nproc).", min=1)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run and why.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; do nothing.")]
 Quant = Annotated[str | None, typer.Option("--quant", help="Which GGUF file. Default: verify.deploy.")]
 
 

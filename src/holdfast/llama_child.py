@@ -1,4 +1,4 @@
-"""The process that holds the llama.cpp server, started by `runtime.py` as a script. It never outlives its parent.
+"""The process that holds the llama.cpp server, started by `llama_process.py` as a script. It never outlives its parent.
 
 Settings come as one JSON line on standard input, so that nothing secret is on a command line; the answer is one JSON
 line on standard output: {"url": …} or {"error": …}. Standard input then stays open: its end means that the parent is
@@ -131,6 +131,8 @@ def _become_llama_server(settings: dict[str, Any], report: int) -> None:
         "LLAMA_ARG_NO_ENDPOINT_SLOTS": "1", "LLAMA_ARG_ENDPOINT_SLOTS": "0",
         "LLAMA_ARG_ENDPOINT_METRICS": "1" if settings["metrics"] else "0",
         "LLAMA_ARG_CACHE_PROMPT": "1" if settings["cache_prompt"] else "0", "LLAMA_ARG_LOG_VERBOSITY": "1",
+        "LLAMA_LOG_PREFIX": "1", "LLAMA_LOG_TIMESTAMPS": "1", "LLAMA_ARG_LOG_PREFIX": "1",
+        "LLAMA_ARG_LOG_TIMESTAMPS": "1",
     }  # fmt: skip
     kept = {f"LLAMA_ARG_{name}" for name in KEPT_ARGUMENTS}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_") or k in kept}

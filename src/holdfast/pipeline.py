@@ -74,7 +74,7 @@ PLANTED = ("audit.enabled", "audit.repeats", "audit.canaries", "audit.digits", "
 EXAMPLES = {"prepare": ("test.jsonl", "task.json", "knowledge.json"), BASE_MODEL: ()}
 
 STAGES = (
-    Stage("collect", 5, sources.run, ("collect", "redact"), {}, _source_files),
+    Stage("collect", 6, sources.run, ("collect", "redact"), {}, _source_files),
     Stage("prepare", 4, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
           {"collect": ("examples.jsonl", "collect.json", "redaction.json", "knowledge.json"), BASE_MODEL: ()},
           _prepare_files),
@@ -121,8 +121,7 @@ def run_pipeline(
     redo_from: str | None = None,
 ) -> list[Outcome]:
     """Bring a run up to date, stage by stage. Raises what the stages raise; what was finished stays finished."""
-    wanted, forced = _stages_until(until), _stages_from(redo_from)
-    _refuse_in_vain(wanted, forced, config)
+    wanted, forced = select_stages(config, until, redo_from)
     with full_disk_named(run_dir.path), run_dir.lock(), _interrupted_redo(redo_from), planned_device(config.plan.gpu):
         run_dir.write_config(config)
         run_dir.journal("run", until=until, redo_from=redo_from)
@@ -252,17 +251,13 @@ def _existing(path: Path, stage: str) -> Path:
     return path
 
 
-def _stages_until(name: str | None) -> tuple[Stage, ...]:
-    return STAGES if name is None else STAGES[: _position(name) + 1]
-
-
-def _stages_from(name: str | None) -> set[str]:
-    return set() if name is None else {stage.name for stage in STAGES[_position(name) :]}
-
-
-def _refuse_in_vain(wanted: tuple[Stage, ...], forced: set[str], config: RunConfig) -> None:
+def select_stages(config: RunConfig, until: str | None, redo_from: str | None) -> tuple[tuple[Stage, ...], set[str]]:
+    """(stages that are wanted, names of those that are done again). Raises what can be told before anything is done."""
+    wanted = STAGES if until is None else STAGES[: _position(until) + 1]
+    forced = set() if redo_from is None else {stage.name for stage in STAGES[_position(redo_from) :]}
     needs_base = any(BASE_MODEL in stage.uses for stage in wanted)
     preflight.refuse_in_vain([stage.name for stage in wanted], forced, config, needs_base=needs_base)
+    return wanted, forced
 
 
 def _position(name: str) -> int:
@@ -276,25 +271,3 @@ def select_config(config: RunConfig, names: tuple[str, ...]) -> dict[str, Any]:
     """The named parts of the configuration; `train.adapter` is one key of a section."""
     document = config.model_dump(mode="json")
     return {name: reduce(lambda part, key: part[key], name.split("."), document) for name in names}
-
-
-def explain(
-    config: RunConfig, run_dir: RunDir, *, until: str | None = None, redo_from: str | None = None
-) -> dict[str, str]:
-    """What `run_pipeline` would do and why, stage by stage, without doing it (`--dry-run`)."""
-    wanted, forced = _stages_until(until), _stages_from(redo_from)
-    _refuse_in_vain(wanted, forced, config)
-    answers: dict[str, str] = {}
-    earlier: str | None = None
-    for stage in wanted:
-        if earlier is not None:
-            answers[stage.name] = f"run: after {earlier}, unless its products come out the same"
-            continue
-        why: str | None = "asked for by --from" if stage.name in forced else None
-        if why is None:
-            key = stage_key(stage.name, stage.version, select_config(config, stage.config),
-                            gather_materials(stage, config, run_dir))  # fmt: skip
-            why = reason_to_run(run_dir.stage(stage.name).path, key)
-        answers[stage.name] = "skip: up to date" if why is None else f"run: {why}"
-        earlier = stage.name if why else None
-    return answers

@@ -41,8 +41,9 @@ def _require_convertible(folder: Path) -> None:
     try:
         read_vocabulary(folder, read_checkpoint(folder).vocab_size)
     except ModelError as error:
-        hint = f"{error.hint or 'use another base model'}; only export needs this: --until evaluate goes without it"
-        raise ModelError(error.message, hint=hint) from None
+        hint = error.hint or "use another base model"
+        more = "; only export needs this: holdfast evaluate -c FILE goes without it"
+        raise ModelError(error.message, hint=hint + more) from None
 
 
 def refuse_before(stage: str, wanted: Collection[str], config: RunConfig, run_dir: RunDir) -> None:
@@ -74,6 +75,6 @@ def refuse_added_files(folder: Path, problems: Sequence[Mismatch]) -> None:
     raise IntegrityError(
         f"{folder} holds {len(problems)} file{'s' if len(problems) > 1 else ''} that the stage did not make: {names}; "
         "its own products are whole",
-        hint=f"move what was added somewhere else and repeat the command; --from {folder.name[3:]} removes it and does "
-        "the stage again",
+        hint="move what was added somewhere else and repeat the command; "
+        f"holdfast run -c FILE --from {folder.name[3:]} removes it and does the stage again",
     )

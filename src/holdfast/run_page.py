@@ -236,19 +236,20 @@ def _training(run: RunDocuments) -> dict[str, Any] | None:
 
 
 def _memory(run: RunDocuments) -> dict[str, Any] | None:
-    """The plan's bytes by phase, and what was measured where a device can measure it."""
+    """The plan's bytes by phase, and what training took at most: torch on a card, else the whole process."""
     if run.plan is None:
         return None
-    peak = (run.training or {}).get("peak_memory_bytes") or None
+    training = run.training or {}
+    peaks = {("train", "gpu" if training.get("device") == "cuda" else "ram"): training.get("peak_memory_bytes")}
     lines = [
         {
             "phase": phase["phase"], "place": phase["place"], "needed": size(phase["needed"]),
             "usable": size(phase["usable"]), "share": phase["needed"] / max(1, phase["usable"]),
-            "measured": size(peak if phase["phase"] == "train" and phase["place"] != "disk" else None),
+            "measured": size(peaks.get((phase["phase"], phase["place"]))),
         }
         for phase in run.plan["phases"]
     ]  # fmt: skip
-    return {"lines": lines, "target": run.plan["target"].get("name", "")}
+    return {"lines": lines, "card": training.get("device") == "cuda", "target": run.plan["target"].get("name", "")}
 
 
 def _stage(name: str, manifest: Manifest) -> dict[str, Any]:

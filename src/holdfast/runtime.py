@@ -1,40 +1,37 @@
-"""The one door to llama.cpp: its HTTP server as a child process that dies with this one, and a small client for it.
+"""The one door to llama.cpp: a small client for its HTTP server, and `start_server`, which starts one to ask.
 
-A `llama-server` on PATH is preferred (it may use the GPU), else the xllamacpp wheel. Nothing else is ever contacted.
+The server is a child process (`llama_process.py`) that dies with this one. Nothing but it is ever contacted.
 """
 
-import contextlib
 import json
 import os
-import select
-import shutil
-import signal
 import socket
 import subprocess
-import sys
-import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from holdfast.core.errors import ServerError
 from holdfast.core.loopback import bring_loopback_up
 from holdfast.core.records import Message
+from holdfast.llama_process import LlamaProcess, start_process
 
 START_SECONDS = 300.0
 ANSWER_SECONDS = 600.0
-LOG_LINES = 6
-CHILD = Path(__file__).with_name("llama_child.py")
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy must ever see a prompt
 
 
 class Reply(NamedTuple):
-    """One answer. `stopped` = the model ended it itself (end token), not the token limit. Times in seconds."""
+    """One answer.
+
+    text: what the model wrote. tokens: how many it wrote, the end token included. stopped: the model ended it itself
+    (end token), not the token limit. seconds: from the request to the whole answer, as the client saw it.
+    first_token_seconds: reading the prompt; generation_seconds: writing the answer; both as the server says.
+    """
 
     text: str
     tokens: int
@@ -48,17 +45,24 @@ class Reply(NamedTuple):
 class LlamaServer:
     """A running server; made by `start_server`. A context manager: leaving it stops the child process."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], log: IO[bytes], *, api_key: str | None, parallel: int, backend: str
-    ) -> None:
-        self.process = process
-        self.url = ""
+    def __init__(self, child: LlamaProcess, url: str, *, api_key: str | None, parallel: int) -> None:
+        """url: where it listens. parallel: requests that are answered at once. api_key: sent with each request."""
+        self.child = child
+        self.url = url
         self.parallel = parallel
-        self.backend = backend
-        self._log = log
         self._headers = {"content-type": "application/json"}
         if api_key:
             self._headers["authorization"] = f"Bearer {api_key}"
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The child process."""
+        return self.child.popen
+
+    @property
+    def backend(self) -> str:
+        """`llama-server` (found on PATH) or `xllamacpp` (the wheel)."""
+        return self.child.backend
 
     def __enter__(self) -> "LlamaServer":
         return self
@@ -74,8 +78,12 @@ class LlamaServer:
         json_schema: dict[str, Any] | None = None,
         logit_bias: dict[int, float] | None = None,
     ) -> Reply:
-        """Answer a conversation greedily; nothing is reused from earlier requests, so the answer is reproducible.
-        Raises ServerError when the prompt does not fit the context or the server does not answer."""
+        """Answer a conversation greedily, with at most `max_tokens` tokens; nothing is reused from earlier requests, so
+        the answer is reproducible.
+
+        json_schema: the answer is made to be JSON of this schema. logit_bias: token id → what is added to its logit.
+        Raises ServerError when the prompt does not fit the context or the server does not answer.
+        """
         body: dict[str, Any] = {
             "messages": _rows(messages), "max_tokens": max_tokens, "temperature": 0, "top_k": 1, "seed": 0,
             "cache_prompt": False, "reasoning_format": "none",
@@ -109,7 +117,9 @@ class LlamaServer:
     ) -> list[Reply]:
         """Answer many conversations, `parallel` at a time, in their order; `on_done(1)` after each answer.
 
-        With more at a time rounding depends on which meet in a batch: `parallel=1` gives the same on every run."""
+        With more than one at a time rounding depends on which requests meet in a batch: `parallel=1` gives the same
+        answers on every run. Raises ServerError at the first that fails; those that wait are not asked.
+        """
         with ThreadPoolExecutor(self.parallel) as pool:
             futures = [pool.submit(self.chat, messages, max_tokens) for messages in conversations]
             try:
@@ -130,30 +140,8 @@ class LlamaServer:
         """The prompt text that the server makes of a conversation (its chat template, generation prompt included)."""
         return str(self.post("/apply-template", {"messages": _rows(messages)})["prompt"])
 
-    def log_lines(self, limit: int = LOG_LINES) -> list[str]:
-        """First and last lines of the server's log, `limit` of each, without the time stamps."""
-        self._log.seek(0)
-        data = self._log.read(65536)
-        self._log.seek(max(len(data), self._log.seek(0, os.SEEK_END) - 65536))
-        lines = (data + self._log.read()).decode(errors="replace").splitlines()
-        told = [(line.partition(" ")[2] if line[:1].isdigit() else "") or line for line in lines if line.strip()]
-        return told if len(told) <= 2 * limit else [*told[:limit], "…", *told[-limit:]]
-
-    def close(self) -> None:
-        """Stop the child and wait for its end; may be called twice."""
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self._log):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
-
     def post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
-        """One request, for what has no function here. Raises ServerError."""
+        """The answer to one request, for what has no function here. Raises ServerError."""
         return self._request(route, json.dumps(body).encode(), ANSWER_SECONDS)
 
     def _request(self, route: str, data: bytes | None, seconds: float) -> dict[str, Any]:
@@ -172,12 +160,11 @@ class LlamaServer:
 
     def gone(self, what: str) -> ServerError:
         """A ServerError that says whether the child still runs or how it ended, with lines of its log."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=1)
-        state = _describe_status(status := self.process.poll())
-        log = "".join(f"\n  | {line}" for line in self.log_lines())
-        hint = "`dmesg` says whether the kernel ended it for want of memory" if status == -signal.SIGKILL else ""
-        return ServerError(f"llama.cpp server: {what}; {state}{f'. Its log:{log}' if log else ''}", hint=hint)
+        return self.child.gone(what)
+
+    def close(self) -> None:
+        """Stop the child and wait for its end; may be called twice."""
+        self.child.close()
 
 
 def start_server(
@@ -198,57 +185,41 @@ def start_server(
 ) -> LlamaServer:
     """Serve a GGUF file; returns when it is loaded. `n_ctx` tokens for each of `parallel` requests; port 0 = any.
 
-    threads: 0 = one for each physical core. answer_tokens: for requests that do not say (-1 = no limit); these are
-    answered greedily. metrics: Prometheus counters at /metrics. descriptor: an open file to serve instead of opening
-    `gguf` again, so that what was hashed is what is loaded. Raises ServerError: port taken, bad file, time-out.
+    host, port: where it listens. threads: 0 = one for each physical core. api_key: what each request must carry.
+    alias: the model's name in answers. answer_tokens: at most, for requests that do not say (-1 = no limit); these are
+    answered greedily. metrics: Prometheus counters at /metrics. cache_prompt: the default of requests that do not say.
+    descriptor: an open file to serve instead of opening `gguf` again, so that what was hashed is what is loaded.
+    Raises ServerError: port taken, not a GGUF file, not loaded within `start_seconds`.
     """
     _check_gguf(gguf, descriptor)
     bring_loopback_up()
     if port:
         _check_port(host, port)
-    binary = shutil.which("llama-server")
     settings = {
         "gguf": str(gguf.resolve()) if descriptor is None else f"/proc/self/fd/{descriptor}",
         "host": host, "port": port, "n_ctx": n_ctx, "parallel": parallel, "threads": threads, "api_key": api_key,
         "alias": alias, "answer_tokens": answer_tokens, "cache_prompt": cache_prompt, "metrics": metrics,
-        "llama_server": binary, "parent": os.getpid(),
-        "started_by_main_thread": threading.current_thread() is threading.main_thread(),
     }  # fmt: skip
-    log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the server)
-    process = subprocess.Popen(
-        [sys.executable, "-P", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0,
-        start_new_session=True, pass_fds=() if descriptor is None else (descriptor,),
-    )  # fmt: skip
-    backend = "llama-server" if binary else "xllamacpp"
-    server = LlamaServer(process, log, api_key=api_key, parallel=parallel, backend=backend)
+    deadline = time.monotonic() + start_seconds
+    child = start_process(settings, descriptor)
     try:
-        _await_health(server, settings, gguf, start_seconds)
+        url = child.hand_over(gguf, start_seconds)
+        server = LlamaServer(child, url, api_key=api_key, parallel=parallel)
+        _await_health(server, gguf, start_seconds, deadline)
     except BaseException:
-        server.close()
+        child.close()
         raise
     return server
 
 
-def _await_health(server: LlamaServer, settings: dict[str, Any], gguf: Path, seconds: float) -> None:
-    """Hand over the settings, read the report, wait for /health."""
-    deadline = time.monotonic() + seconds
-    process = server.process
-    if process.stdin is None or process.stdout is None:
-        raise ServerError("the server's pipes are missing")
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(json.dumps(settings).encode() + b"\n")
-    if not select.select([process.stdout], [], [], seconds)[0]:
-        raise ServerError(f"{gguf} was not loaded within {seconds:.0f} s")
-    report = json.loads(process.stdout.readline() or b"{}")
-    if "url" not in report:
-        raise server.gone(f"{gguf} cannot be served")
-    server.url = report["url"]
+def _await_health(server: LlamaServer, gguf: Path, seconds: float, deadline: float) -> None:
+    """Return when /health says that the model is loaded. ServerError when the child ends, or after `deadline`."""
     while True:
         try:
             server._request("/health", None, 5.0)
             return
         except ServerError as error:
-            if process.poll() is not None:
+            if server.process.poll() is not None:
                 raise server.gone(f"{gguf} cannot be served") from None
             if time.monotonic() > deadline:
                 raise ServerError(f"{gguf} was not loaded within {seconds:.0f} s: {error.message}") from None
@@ -292,9 +263,3 @@ def _reason(error: urllib.error.HTTPError) -> str:
         return str(json.loads(text)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return text[:200]
-
-
-def _describe_status(status: int | None) -> str:
-    if status is None:
-        return "it still runs"
-    return f"it ended with signal {-status}" if status < 0 else f"it ended with exit status {status}"

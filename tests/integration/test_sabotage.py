@@ -118,7 +118,7 @@ def test_answers_without_room_are_refused_before_any_model_is_asked(tmp_path: Pa
     done = holdfast(*run.command("--set", "evaluate.max_new_tokens=4"))
     assert done.code == 1, done.err
     assert "8 of 8 references are longer than evaluate.max_new_tokens 4" in done.err
-    assert "next: --set evaluate.max_new_tokens=" in done.err
+    assert "next: holdfast run -c FILE --set evaluate.max_new_tokens=" in done.err
 
 
 def test_a_masked_end_token_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

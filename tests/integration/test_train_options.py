@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from holdfast import models
+from holdfast.core.errors import StageError
 from holdfast.train import trainer as training
 from holdfast.train.checkpoints import is_whole
 from short_training import adapter_digest, resumed, short_job, talks, tiny_base, train_short
@@ -90,6 +91,24 @@ def test_neftune_noise_is_there_once_also_after_out_of_memory(
     result = train_short(short_job(base, neftune_noise_alpha=5, loraplus_lr_ratio=4, max_steps=4), tmp_path)
     assert result.summary["out_of_memory"]
     assert set(hooks) == {1}
+
+
+def test_a_weight_broken_by_the_last_update_does_not_become_the_checkpoint_after_out_of_memory(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step that would have shown it is the one that was aborted."""
+    before = training.SFTTrainer.training_step
+
+    def step(self: Any, model: Any, inputs: Any, *args: Any, **named: Any) -> Any:
+        if self.state.global_step == 2:
+            next(p for p in model.parameters() if p.requires_grad).data[0] = float("nan")
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return before(self, model, inputs, *args, **named)
+
+    monkeypatch.setattr(training.SFTTrainer, "training_step", step)
+    with pytest.raises(StageError, match=r"1 of \d+ adapter tensors hold NaN or Inf after step 2.*checkpoint: none"):
+        train_short(short_job(base, max_steps=4), tmp_path)
+    assert not list(tmp_path.rglob("checkpoint-2"))
 
 
 def test_a_training_that_ends_before_the_learning_rate_rises_says_so(

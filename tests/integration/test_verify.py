@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -325,6 +326,13 @@ def test_a_file_exported_again_after_the_measurement_is_refused(decided: Callabl
         ask(path, "x", quant=None, console=QUIET)
 
 
+def test_a_run_whose_evidence_is_gone_is_refused(decided: Callable[[str], Path]) -> None:
+    path = decided("keep")
+    (RunDir(path).stage("verify").path / "ladder.json").unlink()
+    with pytest.raises(IntegrityError, match=r"ladder\.json is gone, from which .* was decided"):
+        ask(path, "x", quant=None, console=QUIET)
+
+
 def test_the_file_that_was_hashed_is_the_file_that_is_served(decided: Callable[[str], Path]) -> None:
     run = RunDir(decided("keep"))
     with checked_model(run, run_config(), None) as model:
@@ -366,9 +374,13 @@ def test_serve_answers_until_it_is_told_to_stop(decided: Callable[[str], Path], 
             assert json.load(response)["model"] == "tiny"
         with urllib.request.urlopen(document["url"] + "/metrics", timeout=30) as response:
             assert b"llamacpp:tokens_predicted_total 2" in response.read()
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(route, body.replace(b'"x"', b'"' + b"x " * 9999 + b'"'), timeout=30)
         time.sleep(0.1)
         process.send_signal(how)
         assert process.wait(timeout=10) == 0
-        assert re.search("stopped", process.stderr.read())
+        log = process.stderr.read()
+        assert re.search("warning: llama.cpp: E srv .*exceeds the available context size", log)
+        assert log.endswith("stopped\n") and "x x" not in log
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(document["url"] + "/health", timeout=5)

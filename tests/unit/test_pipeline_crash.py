@@ -19,6 +19,7 @@ from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError, StageError
 from holdfast.core.manifest import MANIFEST, read_manifest, verify_products
 from holdfast.core.rundir import RunDir
+from holdfast.operations.dry_run import explain
 from toy_pipeline import FOLDERS, Toy, actions, changed, products, run_toy, write_toy_config
 
 SOURCE = str(Path(pipeline.__file__).parents[1])
@@ -102,8 +103,8 @@ def test_another_key_starts_clean(toy: Toy, config: RunConfig, folder: Path) -> 
     toy.fail = crash_at("never")
     other = changed(config, "seed", seed=1)
     removed = "; what another configuration or other materials had begun is removed"
-    assert pipeline.explain(config, RunDir(folder))["prepare"] == "run: not done yet"
-    assert pipeline.explain(other, RunDir(folder))["prepare"] == "run: not done yet" + removed
+    assert explain(config, RunDir(folder))["prepare"] == "run: goes on where it stopped"
+    assert explain(other, RunDir(folder))["prepare"] == "run: not done yet" + removed
     assert actions(other, folder) == ["skipped", "ran", "ran"]
     assert not (folder / "02-prepare" / "left").exists()
     assert (folder / "02-prepare" / "part-0").read_text().startswith("0 1 ")

@@ -90,4 +90,4 @@ def test_a_base_model_that_could_not_be_exported_is_refused_before_training(tmp_
     refuse_in_vain(["plan", "baseline", "train", "evaluate"], (), config, needs_base=True)
     with pytest.raises(ModelError, match="activation 'gelu'") as caught:
         refuse_in_vain(["plan", "baseline", "train", "evaluate", "export"], (), config, needs_base=True)
-    assert "--until evaluate" in caught.value.hint
+    assert "holdfast evaluate -c FILE goes without it" in caught.value.hint

@@ -122,8 +122,19 @@ def test_what_a_run_does_not_have_is_left_out() -> None:
     assert "Training" not in words
     cpu = {**(documents().training or {}), "peak_memory_bytes": None}
     assert "8.00 GiB –" in said(run_page(documents(training=cpu)))
+    assert "3.00 GiB" not in said(run_page(documents(training=cpu)))
     bare = {**documents().tuned, "confusion": {}, "by_tag": {}}
     assert "Slices" not in said(run_page(documents(tuned=bare)))
+
+
+def test_the_peak_of_a_card_is_not_shown_as_that_of_host_memory() -> None:
+    phases = [{"phase": "train", "place": place, "needed": 2**30, "usable": 2**33} for place in ("gpu", "ram", "disk")]
+    plan = {**(documents().plan or {}), "phases": phases}
+    words = said(run_page(documents(plan=plan)))
+    assert "train gpu 1.00 GiB 12.5 % 8.00 GiB 3.00 GiB train ram 1.00 GiB 12.5 % 8.00 GiB – train disk" in words
+    on_cpu = {**(documents().training or {}), "device": "cpu"}
+    words = said(run_page(documents(plan=plan, training=on_cpu)))
+    assert "train gpu 1.00 GiB 12.5 % 8.00 GiB – train ram 1.00 GiB 12.5 % 8.00 GiB 3.00 GiB train disk" in words
 
 
 def test_labels_keep_the_order_of_the_contract() -> None:

@@ -1,5 +1,6 @@
 """The llama.cpp server as a child process, with a tiny random model written without torch."""
 
+import io
 import json
 import os
 import signal
@@ -22,7 +23,8 @@ import pytest
 from holdfast import llama_child
 from holdfast.core.errors import ServerError
 from holdfast.core.records import Message
-from holdfast.runtime import LOG_LINES, LlamaServer, start_server
+from holdfast.llama_log import KEPT_LINES, LINE_BYTES, SHOWN_LINES, SHOWN_SECONDS, ServerLog
+from holdfast.runtime import LlamaServer, start_server
 
 HIDDEN, LAYERS, FEED_FORWARD, HEADS, CONTEXT = 64, 2, 128, 4, 512
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -315,12 +317,61 @@ def test_a_server_that_dies_says_so(tiny: Path) -> None:
 
 def test_a_server_that_dies_after_days_shows_the_end_of_its_log(tiny: Path) -> None:
     with start_server(tiny, threads=1) as running:
-        early = "".join(f"0.00.0 E an old error {n}\n" for n in range(9000))
-        running._log.write(f"{early}7\n9.99.9 E the last words\n".encode())
+        for n in range(9000):
+            running.child.log.add(f"0.00.0 E an old error {n}\n".encode())
+        running.child.log.add(b"7\n")
+        running.child.log.add(b"9.99.9 E the last words\n")
         running.process.kill()
         message = running.gone("no answer").message
     assert "| E an old error 0\n" in message and "…" in message
-    assert message.endswith("| 7\n  | E the last words") and message.count("\n") == 2 * LOG_LINES + 1
+    assert message.endswith("| 7\n  | E the last words") and message.count("\n") == 2 * KEPT_LINES + 1
+
+
+def test_a_request_that_is_answered_prints_nothing_and_a_refused_one_a_line(tiny: Path) -> None:
+    shown: list[str] = []
+    with start_server(tiny, threads=1, n_ctx=256, parallel=1) as running:
+        running.child.log.show(shown.append)
+        running.chat(user("SECRET"), 3)
+        with pytest.raises(ServerError):
+            running.chat(user("SECRET" * 200), 3)
+        assert within(5, lambda: bool(shown))
+        with pytest.raises(ServerError):
+            running.post("/completion", {"prompt": "x", "grammar": "root ::= \x1b[31m ("})
+    assert "exceeds the available context size (256 tokens)" in shown[0]
+    assert not [line for line in shown if "SECRET" in line or "\x1b" in line]
+    assert any("\\x1b[31m" in line for line in shown)
+
+
+def test_no_request_makes_the_log_or_what_is_shown_of_it_grow_without_end() -> None:
+    now, shown = [0.0], list[str]()
+    log = ServerLog(lambda: now[0])
+    log.add(b"0.00.1 E while it was loaded\n")
+    log.show(shown.append)
+    for n in range(9000):
+        log.add(f"0.00.2 E error {n}\n".encode())
+    assert shown[:2] == ["E while it was loaded", "E error 0"] and len(shown) == SHOWN_LINES
+    now[0] = SHOWN_SECONDS
+    log.add(b"0.00.3 E later\n")
+    assert shown[SHOWN_LINES:] == [f"({9001 - SHOWN_LINES} more lines were not shown)", "E later"]
+    assert len(log.lines()) == 2 * KEPT_LINES + 1
+
+
+def test_a_line_without_end_and_the_noise_of_an_older_server_are_left_out() -> None:
+    log, shown = ServerLog(), list[str]()
+    log.show(shown.append)
+    text = b"x" * 10_000 + b"\n0.00.1 I srv log_server_r: request: POST /v1 200\n0.00.2 D prompt\n\nI am no level\n"
+    log.follow(io.BufferedReader(io.BytesIO(text))).join()  # type: ignore[arg-type]
+    assert shown == ["x" * LINE_BYTES, "I am no level"]
+
+
+def test_the_server_goes_on_when_nothing_can_be_written_to_stderr() -> None:
+    def full(line: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    log = ServerLog()
+    log.show(full)
+    log.add(b"0.00.1 E one\n")
+    assert log.lines() == ["E one"]
 
 
 def test_an_open_descriptor_is_served_when_the_name_is_gone(tiny: Path, tmp_path: Path) -> None:

@@ -130,8 +130,8 @@ def disk_full_error(error: BaseException, folder: Path | None = None) -> StageEr
     if full or free < NEARLY_FULL:
         return StageError(
             f"the disk is full: {free / 2**20:.1f} MiB left in {folder}{what}. Nothing half-written was kept.",
-            hint="free space or use another disk (--run-dir), then repeat the same command: it goes on where it "
-            "stopped",
+            hint="free space or use another disk (holdfast run --run-dir DIR), then repeat the same command: it "
+            "goes on where it stopped",
         )
     return StageError(
         f"a file could not be written: {str(error).splitlines()[0]}; {free / 2**20:.1f} MiB are free in {folder} now. "
@@ -163,7 +163,9 @@ def _denied_error(error: BaseException) -> HoldfastError | None:
     if not isinstance(error, OSError) or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         return None
     where = error.filename if error.filename is not None else "a file (it is not named)"
-    return HoldfastError(f"{where}: {error.strerror}", hint="`ls -ld` it; --run-dir puts a run somewhere else")
+    return HoldfastError(
+        f"{where}: {error.strerror}", hint="`ls -ld` it; holdfast run --run-dir DIR puts a run somewhere else"
+    )
 
 
 def no_memory_error(error: BaseException) -> DoesNotFitError | None:
@@ -178,7 +180,7 @@ def no_memory_error(error: BaseException) -> DoesNotFitError | None:
     return DoesNotFitError(
         f"memory is not enough: {what}",
         hint="end other work on this machine (ps aux --sort -rss, nvidia-smi), use smaller batches "
-        "(--set evaluate.batch_size=1), or ask holdfast plan -c FILE for what fits; what is finished is kept",
+        "(evaluate.batch_size: 1), or ask holdfast plan -c FILE for what fits; what is finished is kept",
     )
 
 

@@ -102,7 +102,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise UsageError(
                 f"{path} was written by a newer holdfast: schema_version {version}, this one reads {SCHEMA_VERSION}",
-                hint="use that holdfast, or another folder with --run-dir; nothing was changed",
+                hint="use that holdfast, or another run folder; nothing was changed",
             )
         return Manifest.model_validate(document)
     except (ValueError, AttributeError, RecursionError, ValidationError):

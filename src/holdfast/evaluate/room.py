@@ -27,7 +27,7 @@ def check_room(folder: Path, examples: Sequence[Example], max_new_tokens: int) -
         raise StageError(
             f"{len(cut)} of {len(examples)} references are longer than evaluate.max_new_tokens {max_new_tokens}: "
             f"both models would be cut off before the answer ends; the longest has {longest} tokens ({source})",
-            hint=f"--set evaluate.max_new_tokens={longest}, or shorten the answers",
+            hint=f"holdfast run -c FILE --set evaluate.max_new_tokens={longest}, or shorten the answers",
         )
 
 
@@ -42,5 +42,5 @@ def check_server_room(folder: Path, examples: Sequence[Example], max_new_tokens:
         raise StageError(
             f"{source}: its prompt has {prompt} tokens and an answer may have {max_new_tokens}: "
             f"{prompt + max_new_tokens} in all, but the run was measured with verify.n_ctx {n_ctx}",
-            hint="shorten the item or leave it out; --runtime transformers has no such limit",
+            hint="shorten the item or leave it out; holdfast eval --runtime transformers has no such limit",
         )

@@ -12,6 +12,7 @@ from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError, StageError
 from holdfast.core.measures import shown_scores
 from holdfast.core.records import Example, read_examples
+from holdfast.core.resident import peak_memory
 
 if TYPE_CHECKING:
     from holdfast.distributions import Forced
@@ -211,15 +212,6 @@ def _score(name: str, replies: "Sequence[Reply]", work: Work) -> tuple[list[dict
     ]
     work.context.out.write_jsonl(name, samples)
     return samples, summarize(samples, task.labels)
-
-
-def peak_memory(pid: int) -> int | None:
-    """Largest resident memory of a running process in bytes, mapped pages included; None where Linux does not say."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
 
 
 def choose_rows(test: Sequence[Example], train: Sequence[Example], limit: int) -> list[Example]:

@@ -14,9 +14,10 @@ from holdfast.core.errors import IntegrityError, ModelError, UsageError
 from holdfast.core.manifest import MANIFEST, read_manifest, verify_products
 from holdfast.core.measured import refuse_unmeasured
 from holdfast.core.rundir import RunDir
-from holdfast.operations.training import started_as, warn_of_other_processes
+from holdfast.operations.dry_run import print_dry_run
+from holdfast.operations.training import warn_of_other_processes
 from holdfast.operations.verdict import current_verdict
-from holdfast.pipeline import BASE_MODEL, STAGES, explain, run_pipeline
+from holdfast.pipeline import BASE_MODEL, STAGES, run_pipeline
 from holdfast.redact.redactor import Redactor
 
 
@@ -35,14 +36,7 @@ def run(
     folder = run_dir or Path("runs") / config.name
     warn_of_other_processes(folder, config, console)
     if dry_run:
-        plan = explain(config, RunDir(folder), redo_from=redo_from, until=until)
-        lines = [f"{name:10} {why}" for name, why in plan.items()]
-        document = {"run_dir": str(folder), "stages": plan, "config": config.model_dump(mode="json")}
-        if "train" in plan and (processes := started_as(folder, config)):
-            document["processes"] = processes
-            lines += ["train is started as:", *(f"  {line}" for line in processes)]
-        console.result(document, "\n".join(lines))
-        return 0
+        return print_dry_run(config, folder, console, until=until, redo_from=redo_from)
     return run_and_report(config, folder, console, until=until, redo_from=redo_from)
 
 

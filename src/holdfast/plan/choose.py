@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +9,12 @@ from holdfast.core.config import RunConfig
 from holdfast.core.errors import DoesNotFitError
 from holdfast.plan.constants import GIB, TABLE
 from holdfast.plan.expected import expected
+from holdfast.plan.fused_choice import fastest_rows
 from holdfast.plan.fused_memory import Recompute, is_fused
 from holdfast.plan.hardware import Hardware
 from holdfast.plan.lengths import Lengths
-from holdfast.plan.memory import Demand, Place, adapter_parameters, batch_tokens
-from holdfast.plan.phases import demands, training_demands
-from holdfast.plan.recompute_choice import fastest
+from holdfast.plan.memory import Demand, Place, adapter_parameters
+from holdfast.plan.phases import demands
 from holdfast.plan.remedies import Remedy, find_remedies
 from holdfast.plan.several import accumulation, in_parts, obstacles, process_count, refuse_parts, row_choices
 from holdfast.plan.shape import ModelShape, read_shape
@@ -127,24 +126,12 @@ def _choose_fused(
     shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, limits: Mapping[Place, Limit]
 ) -> Choice | None:
     """Rows and policy with the least time a token; None when training fits with none of them."""
-    best: tuple[float, int, Recompute] | None = None
-
-    def found_for(rows: int, policy: Recompute) -> list[Demand]:
-        return demands(shape, config, lengths, rows, target.device, policy)
-
-    def trains(rows: int, policy: Recompute) -> bool:
-        needed = training_demands(shape, config, lengths, rows, target.device, policy)
-        return all(not limits[d.place].checked or d.total <= limits[d.place].usable for d in needed)
-
-    for rows in row_choices(config.train):
-        tokens = batch_tokens(config, lengths, rows)[0]
-        option = fastest(shape, config.train, tokens, partial(trains, rows))
-        if option is not None and (best is None or option[0] < 0.99 * best[0]):
-            best = (option[0], rows, option[1])
+    usable = {place: limit.usable for place, limit in limits.items() if limit.checked}
+    best = fastest_rows(shape, config, lengths, usable)
     if best is None:
         return None
-    _, rows, policy = best
-    found = found_for(rows, policy)
+    rows, policy = best
+    found = demands(shape, config, lengths, rows, target.device, policy)
     failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
     return Choice(rows, accumulation(config.train, rows), found, failed, policy)
 

@@ -134,6 +134,7 @@ def fused_activations(
     graphed = 0 < tokens <= policy.graph_tokens and not policy.offload
     tokens = -(-tokens // 256) * 256 if graphed else tokens
     documents = documents or round(tokens / constant("document_tokens"))
+    labelled = constant("labelled_share") if labelled is None else labelled
     padded = tokens + int(constant("document_padding")) * documents
     rank = train.lora_r
     slow, fast = shape.layers - policy.fast, policy.fast
@@ -143,9 +144,7 @@ def fused_activations(
         everything = 2 * max(lower if slow else 0, upper if fast else 0)
     gradients = adapter * constant("adapter_bytes")
     summed = gradients if accumulating else 0.0
-    moments = {
-        "loss": everything + _loss(shape, tokens, constant("labelled_share") if labelled is None else labelled) + summed
-    }
+    moments = {"loss": everything + _loss(shape, tokens, labelled) + summed}
     if fast:
         moments["backward"] = everything + gradients + _backward(width, policy, policy.upper, tokens, padded, quantized)
     if slow:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from math import inf
 
 from holdfast.core.config import TrainConfig
 from holdfast.plan.constants import constant
@@ -47,20 +48,19 @@ def cost(policy: Recompute, layers: int, tokens: int, *, host: float = 1.0) -> f
 
 
 def fastest(
-    shape: ModelShape, train: TrainConfig, tokens: int, fits: Callable[[Recompute], bool]
+    shape: ModelShape, train: TrainConfig, tokens: int, fits: Callable[[Recompute], bool], *, below: float = inf
 ) -> tuple[float, Recompute] | None:
-    """(cost, policy) of the fastest policy that fits; None when none does."""
-    found = None
+    """(cost, policy) of the fastest policy that fits and costs less than `below`; None when none does."""
     options = [
         replace(policy, host_embedding=on_host)
         for policy in _candidates(shape, train, tokens)
         for on_host in _on_host(shape, train)
     ]
-    for policy in sorted(options, key=lambda p: cost(p, shape.layers, tokens)):
-        if fits(policy):
-            found = (cost(policy, shape.layers, tokens), policy)
-            break
-    return found
+    costs = ((cost(policy, shape.layers, tokens), policy) for policy in options)
+    for found in sorted((pair for pair in costs if pair[0] < below), key=lambda pair: pair[0]):
+        if fits(found[1]):
+            return found
+    return None
 
 
 def _allowed(train: TrainConfig) -> tuple[Level, ...]:

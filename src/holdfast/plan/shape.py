@@ -5,6 +5,7 @@ Knows the dense decoders llama, mistral, qwen2, qwen3 and gemma (1, 2 and 3 text
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class ModelShape:
         """Width of the keys (and of the values) of one token in one layer."""
         return self.kv_heads * self.head_dim
 
-    @property
+    @cached_property
     def linears(self) -> tuple[Linear, ...]:
         """The seven matrices of one layer, with the names PEFT knows."""
         query = self.heads * self.head_dim
@@ -86,7 +87,7 @@ class ModelShape:
             Linear("down_proj", self.hidden, self.intermediate, self.mlp_bias),
         )
 
-    @property
+    @cached_property
     def linear_weights(self) -> int:
         """Weights of all layers' matrices: those that 4-bit and 8-bit loading quantise."""
         return self.layers * sum(linear.size for linear in self.linears)
@@ -101,7 +102,7 @@ class ModelShape:
         """Weights of the input embedding where the card can do without it: it is not tied to the head."""
         return 0 if self.tied else self.vocabulary * self.hidden
 
-    @property
+    @cached_property
     def small_weights(self) -> int:
         """Norms and biases."""
         norms = _NORMS_PER_LAYER.get(self.family, 2) * self.hidden
@@ -114,7 +115,7 @@ class ModelShape:
         """All parameters, a tied head counted once."""
         return self.linear_weights + self.embedding_weights + self.small_weights
 
-    @property
+    @cached_property
     def largest_linear(self) -> int:
         """Weights of the largest matrix of a layer."""
         return max(linear.size for linear in self.linears)

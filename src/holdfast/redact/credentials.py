@@ -59,14 +59,14 @@ _STOP = re.compile(
     r"manual|masked|missing|my|n/a|na|needed|never|new|nil|no|none|not|null|off|ok|okay|old|on|only|"
     r"optional|our|passwd|password|plain|plaintext|policy|private|protected|public|ready|redacted|"
     r"refreshed|rejected|removed|request|requests|required|required\.|reset|response|revoked|rotated|"
-    r"rotating|same|secret|secretsmanager|see|sent|server|service|set|ssm|status|stolen|store|stored|str|"
+    r"rotating|same|secret|secretsmanager|see|sent|server|service|set|ssm|status|stdin|stolen|store|stored|str|"
     r"string|strong|tbd|text|that|the|their|this|todo|token|true|undefined|unknown|unset|used|user|"
     r"username|valid|value|values|vault|via|weak|wrong|yes|your"
 )
 _REFERENCE = re.compile(
     r"\$|\{\{|%\(|%[A-Za-z_]+%|<|\*{2,}$|[xX•·.#_-]{2,}$|(?:os\.)?(?:environ|getenv)|process\.env|env\."
     r"|secrets\.|var\.|vault:|!(?:vault|secret|env|ref|sub|include)|/run/|/etc/|"
-    r"/var/|/opt/|/home/|~/|\./|file:|arn:|https?://|kms:|ssm:|self\.|settings\.|config\.|data\.|input\.|@"
+    r"/var/|/opt/|/home/|~/|\./|file:|arn:|https?://|kms:|ssm:|env:|fd:\d|self\.|settings\.|config\.|data\.|input\.|@"
 )
 _RANDOM = re.compile(r"(?<![\w+/=-])[A-Za-z0-9+/=_-]{20,}(?![\w+/=-])")
 _HASH_CONTEXT = re.compile(

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from holdfast.redact import commands, credentials, national, network, numbers, phones, tokens, toolfiles
+from holdfast.redact import commands, credentials, national, network, numbers, phones, piped, tokens, toolfiles
 from holdfast.redact.shadow import make_shadow
 from holdfast.redact.spans import RANKS, Span
 
@@ -41,6 +41,7 @@ def find_in_copy(text: str, extra: Sequence[Recogniser] = ()) -> list[Span]:
         found += tokens.find_private_keys(text, lower)
     found += credentials.find_credentials(text, lower, bool(runs))
     found += commands.find_in_commands(text, lower)
+    found += piped.find_piped(text, lower)
     found += toolfiles.find_in_tool_files(text, lower, bool(runs))
     if "@" in text:
         found += _without_url_users(network.find_emails(text), found)

@@ -21,6 +21,7 @@ from holdfast.core.measured import SERVED, refuse_unmeasured
 from holdfast.core.records import Message
 from holdfast.core.rundir import RunDir
 from holdfast.runtime import LlamaServer, Reply, start_server
+from holdfast.serve.proven import require_proven
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
@@ -72,6 +73,7 @@ def serve(
         example = _curl(server.url, config.name, prompt_messages(run, "…"), api_key_file)
         document = {"url": server.url, "model": config.name, "file": str(model.path), "digest": model.digest}
         console.result(document, f"{config.name} ({model.path.name}) at {server.url}\n\n{example}\n")
+        server.child.log.show(lambda line: console.warn(f"llama.cpp: {line}"))
         console.say("stop with Ctrl-C")
         while not stop.wait(0.2):
             if server.process.poll() is not None:
@@ -116,7 +118,8 @@ def require_keep(run: RunDir, run_dir: Path) -> None:
 def checked_model(run: RunDir, config: RunConfig, quant: str | None) -> Iterator[CheckedModel]:
     """Open the run's GGUF file and hash what was opened; no one can swap the file between the check and the use.
 
-    Raises UsageError when the run has no such file, IntegrityError when its digest is not the manifest's.
+    Raises UsageError when the run has no such file, IntegrityError when its digest is not the manifest's, or when the
+    proof that it is better is not there any more.
     """
     folder = run.stage("export").path
     manifest = read_manifest(folder)
@@ -130,6 +133,7 @@ def checked_model(run: RunDir, config: RunConfig, quant: str | None) -> Iterator
         )
     expected = manifest.products[name].digest
     _require_measured(run, name, expected)
+    require_proven(run)
     try:
         file = (folder / name).open("rb")
     except OSError as error:

@@ -171,5 +171,6 @@ def _undecided(name: str, what: str, rows: str, formats: list[str]) -> ContractE
         either = "`format: tickets` with `tickets: {instruction: …, columns: {input: […], output: […]}}` in a -c FILE"
     return ContractError(
         f"the format of {name} cannot be told: {what}. Known: {KNOWN}." + (f" Found: {rows}" if rows else ""),
-        hint=f"keep one format in a file, or say which one is meant (on the source, or --format): {either}",
+        hint="keep one format in a file, or say which one is meant (on the source, or holdfast validate --format): "
+        + either,
     )

@@ -1,12 +1,12 @@
 """Speed, memory and energy of a running training, taken whenever the trainer logs."""
 
-import resource
 import time
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from holdfast.core.resident import peak_memory
 from holdfast.train.energy import Joules, open_energy_meter
 
 GIB = 2**30
@@ -29,7 +29,7 @@ def memory_high_water() -> int:
     """Most bytes so far: torch's on a card, else those of the whole process."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kilobytes on Linux
+    return peak_memory() or 0
 
 
 class Meter(TrainerCallback):

@@ -34,13 +34,15 @@ def train_with_retry(
     checkpoint: Path | None,
     *,
     forget: Callable[[], None],
+    check: Callable[[], None],
     report: Report,
     alone: bool = True,
 ) -> list[dict[str, Any]]:
     """Train to the end; returns what was changed on the way (also given to `report` at once).
 
     alone: false = other processes wait in the middle of this step, so that all must begin again (processes.py does it).
-    forget: drops what an aborted step left behind. Raises DoesNotFitError (exit 21) when one row at a time is too much.
+    forget: drops what an aborted step left behind. check: raises when a weight is broken, before a checkpoint counts as
+    whole. Raises DoesNotFitError (exit 21) when one row at a time is too much.
     """
     changes: list[dict[str, Any]] = []
     while True:
@@ -57,7 +59,7 @@ def train_with_retry(
         change = shrink(trainer, what)
         changes.append(change)
         report(change)
-        checkpoint = _save(trainer, folder)
+        checkpoint = _save(trainer, folder, check)
         _start_afresh(trainer)
 
 
@@ -86,7 +88,7 @@ def _memory() -> str:
     return f"{free / 2**30:.2f} of {total / 2**30:.2f} GiB free, torch's peak {peak / 2**30:.2f}"
 
 
-def _save(trainer: Any, folder: Path) -> Path | None:
+def _save(trainer: Any, folder: Path, check: Callable[[], None]) -> Path | None:
     """The state after the last whole step; None before the first one."""
     trainer.model.zero_grad(set_to_none=True)
     gc.collect()
@@ -97,6 +99,7 @@ def _save(trainer: Any, folder: Path) -> Path | None:
     checkpoint = folder / f"checkpoint-{trainer.state.global_step}"
     if not is_whole(checkpoint):
         trainer._save_checkpoint(trainer.model, trial=None)
+        check()
         mark_complete(checkpoint)
     return checkpoint
 

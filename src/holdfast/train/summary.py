@@ -8,13 +8,13 @@ import torch
 
 from holdfast.models import NOT_TRAINED, TrainingTokens
 from holdfast.train.energy import kilowatt_hours
+from holdfast.train.meter import memory_high_water
 
 
 def summarize(trainer: Any, rows: Sequence[TrainingTokens], seconds: float, *, resumed: bool) -> dict[str, Any]:
     """Steps, tokens, losses, speed, memory and energy of a finished run. seconds: of this call, loading included."""
     log = trainer.state.log_history
     losses = [entry["loss"] for entry in log if "loss" in entry]
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     return {
         "steps": trainer.state.global_step,
         "rows": len(rows),
@@ -27,8 +27,8 @@ def summarize(trainer: Any, rows: Sequence[TrainingTokens], seconds: float, *, r
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,
         "valid_losses": [entry["eval_loss"] for entry in log if "eval_loss" in entry],
-        "device": "cuda" if peak is not None else "cpu",
-        "peak_memory_bytes": peak,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "peak_memory_bytes": memory_high_water() or None,
         "resumed": resumed,
         "seconds": round(seconds, 1),
         **summarize_log(log),

@@ -147,8 +147,9 @@ def fine_tune(
                 if not take_finished(trainer, job.checkpoint, job.train.early_stopping_patience):
                     report = partial(tell, console, journal)
                     changes = train_with_retry(
-                        trainer, folder, job.checkpoint, forget=forget, report=report, alone=together is None
-                    )
+                        trainer, folder, job.checkpoint, forget=forget, check=guard.check_weights, report=report,
+                        alone=together is None,
+                    )  # fmt: skip
                 guard.check_weights()
             finally:  # a checkpoint that a full disk cut off would keep the disk full
                 if together is None:
