@@ -27,6 +27,9 @@ Model = Any
 Quantized = Literal["nf4", "int8", "none"]
 
 
+EDIT_TEMPLATE = "change chat_template.jinja in a copy of the model's folder so that it"
+
+
 class Answer(NamedTuple):
     """What a model said. `stopped`: it ended by itself instead of running into `max_new_tokens`."""
 
@@ -92,9 +95,14 @@ def _render(tokenizer: Tokenizer, messages: Sequence[Message], *, ask: bool) -> 
         return str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=ask))
     except TemplateError as error:  # Gemma's, for example, refuses a system prompt
         roles = ", ".join(m.role for m in messages)
+        if any(m.role == "system" for m in messages):
+            hint = (
+                "without collect.system_prompt and system rows where it knows no system role; else another base model"
+            )
+        else:
+            hint = f"{EDIT_TEMPLATE} takes question and answer without a system turn; else another base model"
         raise ModelError(
-            f"the base model's chat template refuses a conversation of {roles}: {error}",
-            hint="without collect.system_prompt and system rows where it knows no system role; else another base model",
+            f"the base model's chat template refuses a conversation of {roles}: {error}", hint=hint
         ) from None
 
 
@@ -154,7 +162,12 @@ def _answer_span(tokenizer: Tokenizer, messages: Sequence[Message], index: int, 
         )
     begin = text.find(content if content in text[len(prompt) :] else content.strip(), len(prompt))
     if begin < 0 or text[len(prompt) : begin].strip():
-        raise ModelError(f"the chat template does not show the answer {content[:40]!r} right after its prompt")
+        shown = text[len(prompt) :][:40]
+        raise ModelError(
+            f"the chat template does not show the answer {content[:40]!r} right after its prompt, but {shown!r}",
+            hint=f"{EDIT_TEMPLATE} writes nothing between the prompt and the answer (such as a block for "
+            "thoughts), or use a base model that does not",
+        )
     after = begin + len(content if text.startswith(content, begin) else content.strip())
     rest = text[after:]
     for token in sorted(tokenizer.all_special_tokens + list(tokenizer.added_tokens_encoder), key=len, reverse=True):

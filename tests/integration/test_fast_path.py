@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from holdfast.core.config import TrainConfig
+from holdfast.plan.shape import shape_of
 from holdfast.train import chunked_loss, fast_path
 from holdfast.train.host_embedding import move_to_host
 from holdfast.train.recompute import LEVELS, Policy, read_policy, same_for_all
@@ -30,6 +32,27 @@ def fast_result(
     add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
     chunked_loss.install(model.get_base_model())
     return (*loss_and_gradients(model, packed()), path)
+
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+WINDOWS: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {}), ("llama", {"sliding_window": 64}), ("llama", {"sliding_window": None}),
+    ("mistral", {}), ("mistral", {"sliding_window": None}), ("mistral", {"sliding_window": 64}),
+    ("qwen2", {"sliding_window": 64}), ("qwen2", {"use_sliding_window": True}),
+    ("qwen2", {"use_sliding_window": True, "max_window_layers": 2}),
+    ("qwen2", {"use_sliding_window": True, "max_window_layers": 0, "sliding_window": None}),
+    ("qwen2", {"use_sliding_window": True, "layer_types": [FULL] * 4}),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 64, "layer_types": [FULL, FULL, FULL, SLIDING]}),
+    ("qwen3", {"use_sliding_window": True, "max_window_layers": 0}), ("qwen3", {}), ("gemma2", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "keys"), WINDOWS)
+def test_the_plan_sees_a_sliding_window_where_training_does(family: str, keys: dict[str, Any]) -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
+    config = {**sizes, "num_key_value_heads": 2, "vocab_size": 320, **keys}
+    planned = shape_of({"model_type": family, **config}, Path("config.json")).plain_attention
+    assert planned == (fast_path.special_attention(AutoConfig.for_model(family, **config)) is None)
 
 
 @pytest.mark.parametrize("base", ["plain", "nf4"])

@@ -60,6 +60,11 @@ def test_one_process_trains_on_one_of_several_cards(
     assert training.build_arguments(short_job(base), tmp_path, evaluating=False).n_gpu == 0, "no card here"
 
 
+def test_no_number_of_steps_means_the_epochs(base: Path, tmp_path: Path) -> None:
+    steps = {n: training.build_arguments(short_job(base, max_steps=n), tmp_path, False).max_steps for n in (-5, 0, 4)}
+    assert steps == {-5: -1, 0: -1, 4: 4}, "the trainer itself takes one step for 0"
+
+
 @pytest.mark.parametrize(("method", "workers"), [("fork", 1), ("spawn", 0), ("forkserver", 0)])
 def test_a_loader_has_a_worker_only_where_starting_one_is_cheap(
     method: str, workers: int, base: Path, monkeypatch: pytest.MonkeyPatch

@@ -165,7 +165,7 @@ class RunConfig(Section):
     """`pebble` (bundled), a folder, or a Hub id that is already in the local cache."""
     sequence_len: Positive = 512
     """Longest training row, in tokens."""
-    seed: int = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the split and of training."""
     collect: CollectConfig
     redact: RedactConfig = RedactConfig()

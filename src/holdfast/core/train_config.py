@@ -45,9 +45,9 @@ class TrainConfig(Section):
     """Scale the adapter by `lora_alpha / sqrt(lora_r)` instead: for large ranks (rsLoRA)."""
     use_dora: bool = False
     """Also train a magnitude for each output of an adapted layer (DoRA): slower, layers are not fused."""
-    loraplus_lr_ratio: Annotated[float, Field(ge=1)] | None = None
+    loraplus_lr_ratio: Annotated[float, Field(ge=1, le=1e6)] | None = None
     """Learning rate of the B matrices over that of the A matrices (LoRA+), for example 16; `null` = the same."""
-    micro_batch_size: Positive = 8
+    micro_batch_size: Annotated[int, Field(gt=0, le=2**20)] = 8
     """Rows in one step; `plan` may lower it and raise the accumulation, so that the product stays."""
     gradient_accumulation_steps: Positive = 1
     """Micro-batches before one optimiser step."""
@@ -55,7 +55,7 @@ class TrainConfig(Section):
     """How often the training rows are seen."""
     max_steps: int = -1
     """Stop after that many optimiser steps; wins over `num_epochs` when above 0."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 2e-4
     """Peak learning rate."""
     lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     """How the learning rate falls after the warm-up."""

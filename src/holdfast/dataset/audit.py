@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.errors import ContractError
 from holdfast.core.labels import NOT_TRAINED as NOT_TRAINED
+from holdfast.core.packing import most_packed
 from holdfast.core.records import Example
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 class RowTokens(NamedTuple):
-    """One row in tokens. tokens, trained: counts; ended: answers that train their end token; answers: how many."""
+    """One row in tokens. tokens, trained: counts; ended: answers that train their end token; answers: how many; early:
+    trained end tokens before the end of an answer."""
 
     source: str
     tokens: int
@@ -26,17 +28,19 @@ class RowTokens(NamedTuple):
     answers: int
     ended: int
     prompt_tokens: int
+    early: int = 0
 
 
 @dataclass
 class Tally:
     """Rows of one split, counted. `silent`, `endless`, `long`: how many; of each the first are named in `*_rows`.
 
-    tokens: one count a row. long_rows: (source, tokens).
+    tokens: one count a row. densest: largest share of trained tokens in a row. long_rows: (source, tokens).
     """
 
     tokens: "NDArray[np.uint32]"
     trained: int = 0
+    densest: float = 0.0
     ended: int = 0
     prompt_max: int = 0
     silent: int = 0
@@ -44,6 +48,8 @@ class Tally:
     long: int = 0
     silent_rows: list[str] = field(default_factory=list)
     endless_rows: list[str] = field(default_factory=list)
+    early: int = 0
+    early_rows: list[str] = field(default_factory=list)
     long_rows: list[tuple[str, int]] = field(default_factory=list)
 
 
@@ -53,10 +59,12 @@ def tally(rows: Sequence[RowTokens], sequence_len: int) -> Tally:
 
     silent = [row for row in rows if not row.trained]
     endless = [row for row in rows if row.ended < row.answers]
+    early = [row for row in rows if row.early]
     long = [row for row in rows if row.tokens > sequence_len]
     return Tally(
         tokens=np.array([row.tokens for row in rows], dtype=np.uint32),
         trained=sum(row.trained for row in rows),
+        densest=max((row.trained / row.tokens for row in rows if row.tokens), default=0.0),
         ended=len(rows) - len(endless),
         prompt_max=max((row.prompt_tokens for row in rows), default=0),
         silent=len(silent),
@@ -64,6 +72,8 @@ def tally(rows: Sequence[RowTokens], sequence_len: int) -> Tally:
         long=len(long),
         silent_rows=[row.source for row in silent[:SHOWN]],
         endless_rows=[row.source for row in endless[:SHOWN]],
+        early=len(early),
+        early_rows=[row.source for row in early[:SHOWN]],
         long_rows=[(row.source, row.tokens) for row in long[:SHOWN]],
     )
 
@@ -75,6 +85,7 @@ def join(tallies: Sequence[Tally]) -> Tally:
     return Tally(
         tokens=np.concatenate([np.zeros(0, dtype=np.uint32), *(t.tokens for t in tallies)]),
         trained=sum(t.trained for t in tallies),
+        densest=max((t.densest for t in tallies), default=0.0),
         ended=sum(t.ended for t in tallies),
         prompt_max=max((t.prompt_max for t in tallies), default=0),
         silent=sum(t.silent for t in tallies),
@@ -82,6 +93,8 @@ def join(tallies: Sequence[Tally]) -> Tally:
         long=sum(t.long for t in tallies),
         silent_rows=[row for t in tallies for row in t.silent_rows][:SHOWN],
         endless_rows=[row for t in tallies for row in t.endless_rows][:SHOWN],
+        early=sum(t.early for t in tallies),
+        early_rows=[row for t in tallies for row in t.early_rows][:SHOWN],
         long_rows=[row for t in tallies for row in t.long_rows][:SHOWN],
     )
 
@@ -96,11 +109,13 @@ def measure_row(example: Example, labels: Sequence[int], prompt_tokens: int, end
     answers = sum(message.role == "assistant" for message in example.messages)
     trained = int(is_trained.sum())
     ended = sum(last in ends for last in runs)
-    return RowTokens(example.source, len(labels), trained, max(answers, len(runs)), ended, prompt_tokens)
+    inside = is_trained[:-1] & is_trained[1:]  # an answer goes on after this token
+    early = int(np.isin(array[:-1][inside], list(ends)).sum())
+    return RowTokens(example.source, len(labels), trained, max(answers, len(runs)), ended, prompt_tokens, early)
 
 
 def check_rows(found: Tally) -> None:
-    """Raise ContractError when a row trains nothing, or an answer does not train its end token."""
+    """Raise ContractError when a row trains nothing, or an answer does not train its end token last and only there."""
     rows = len(found.tokens)
     if found.silent:
         raise ContractError(
@@ -113,6 +128,12 @@ def check_rows(found: Tally) -> None:
             f"{found.endless} of {rows} rows do not train the end token of each answer; "
             f"the model would not learn to stop: {_sources(found.endless_rows, found.endless)}",
             hint="choose a base model whose chat template closes the assistant's turn with its end token",
+        )
+    if found.early:
+        raise ContractError(
+            f"{found.early} of {rows} rows have the model's own end token in the text of an answer; the model would "
+            f"learn to stop there: {_sources(found.early_rows, found.early)}",
+            hint="take it out of these answers; it is often left of an export that a chat template had rendered",
         )
 
 
@@ -157,15 +178,17 @@ def length_percentiles(lengths: "NDArray[np.uint32]") -> dict[str, int]:
 
 
 def describe_lengths(found: Tally) -> dict[str, Any]:
-    """What `lengths.json` says of one split: rows, tokens, those trained, longest, percentiles, histogram (32 bins).
+    """What `lengths.json` says of one split: rows, tokens, those trained, the largest share of them in a row, longest,
+    percentiles, histogram (32 bins), and how many rows a packed row may hold.
 
-    histogram: [tokens up to which, rows].
+    histogram: [tokens up to which, rows]; packed: [tokens of a packed row, most rows in it].
     """
     import numpy as np
 
     tokens = found.tokens
     if not len(tokens):
-        return {"rows": 0, "tokens": 0, "trained": 0, "longest": 0, "percentiles": {}, "histogram": []}
+        return {"rows": 0, "tokens": 0, "trained": 0, "trained_share_max": 0.0, "longest": 0,
+                "percentiles": {}, "histogram": [], "packed": []}  # fmt: skip
     longest = int(tokens.max())
     width = max(1, -(-longest // BINS))
     counts = np.bincount((np.maximum(tokens, 1).astype(np.int64) - 1) // width)
@@ -174,9 +197,11 @@ def describe_lengths(found: Tally) -> dict[str, Any]:
         "rows": len(tokens),
         "tokens": int(tokens.sum(dtype=np.uint64)),
         "trained": found.trained,
+        "trained_share_max": round(found.densest, 4),
         "longest": longest,
         "percentiles": {str(p): int(value) for p, value in zip(PERCENTILES, values, strict=True)},
         "histogram": [[(i + 1) * width, count] for i, count in enumerate(counts.tolist())],
+        "packed": most_packed(tokens),
     }
 
 

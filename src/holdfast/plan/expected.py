@@ -78,12 +78,11 @@ def expected(
 
 
 def trained_tokens(config: RunConfig, lengths: Lengths) -> int:
-    """Tokens that training sees in all its epochs or steps."""
+    """Tokens that training sees in all its epochs or steps. A step takes no more than there are, and there is one."""
     total, count, train = lengths.total or 0, lengths.rows or 1, config.train
-    if train.max_steps > 0:
-        rows = train.max_steps * train.micro_batch_size * train.gradient_accumulation_steps
-        return rows * (config.sequence_len if train.sample_packing else total // count)
-    return int(total * train.num_epochs)
+    rows = train.micro_batch_size * train.gradient_accumulation_steps
+    step = min(total, rows * (config.sequence_len if train.sample_packing else total // count))
+    return train.max_steps * step if train.max_steps > 0 else max(step, int(total * train.num_epochs))
 
 
 def train_speed(

@@ -118,7 +118,8 @@ def batch_tokens(config: RunConfig, lengths: Lengths, rows: int) -> tuple[int, i
 
 def batch_documents(config: RunConfig, lengths: Lengths, rows: int) -> int:
     """Documents in a micro-batch, at most."""
-    return rows * (lengths.most_documents(config.sequence_len) if config.train.sample_packing else 1)
+    found = rows * (lengths.most_documents(config.sequence_len) if config.train.sample_packing else 1)
+    return found if lengths.rows is None else min(found, lengths.rows)
 
 
 def nf4_bytes(weights: int) -> int:

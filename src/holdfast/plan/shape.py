@@ -204,10 +204,21 @@ def _check_values(config: dict[str, Any], path: Path) -> None:
 
 
 def _is_plain_attention(config: dict[str, Any], family: str) -> bool:
-    """The same facts as `train/fast_path.py` reads; Mistral has a window of 4096 where its file says nothing."""
-    window = config.get("sliding_window", 4096) if family == "mistral" else config.get("use_sliding_window")
-    special = window or config.get("attention_dropout") or config.get("attn_logit_softcapping")
+    """The same facts as `train/fast_path.py` reads, with the defaults of transformers 5.23."""
+    special = _has_window(config, family) or config.get("attention_dropout") or config.get("attn_logit_softcapping")
     return not special and not family.startswith(("gemma2", "gemma3"))
+
+
+def _has_window(config: dict[str, Any], family: str) -> bool:
+    """Whether any layer looks back only so far; Mistral does (4096) where its file says nothing."""
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and kinds:
+        return any(kind != "full_attention" for kind in kinds)
+    if not family.startswith("qwen"):
+        return bool(config.get("sliding_window", 4096 if family == "mistral" else None))
+    first = config.get("max_window_layers", 28)  # the layers below have none
+    window = config.get("use_sliding_window") and config.get("sliding_window", 4096)
+    return bool(window) and (not _is_count(first) or first < config["num_hidden_layers"])
 
 
 def _is_count(value: object) -> bool:

@@ -250,7 +250,7 @@ def build_arguments(job: Job, folder: Path, evaluating: bool) -> SFTConfig:
         per_device_eval_batch_size=job.eval_batch_size or job.micro_batch_size,
         gradient_accumulation_steps=job.gradient_accumulation_steps,
         num_train_epochs=train.num_epochs,
-        max_steps=train.max_steps,
+        max_steps=train.max_steps if train.max_steps > 0 else -1,  # the trainer takes one step for 0
         learning_rate=train.learning_rate,
         lr_scheduler_type=train.lr_scheduler,
         warmup_steps=train.warmup_ratio,

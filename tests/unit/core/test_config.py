@@ -177,6 +177,15 @@ def test_a_wrong_override_is_reported_with_the_errors_of_the_file(tmp_path: Path
     assert "train.learning_rate: " in message and "found 'fast' (str)" in message
 
 
+NO_LIBRARY_TAKES = ("seed=-1", "seed=4294967296", "train.learning_rate=2e4", "train.loraplus_lr_ratio=1e300",
+                    "train.micro_batch_size=99999999999")  # fmt: skip
+
+
+@pytest.mark.parametrize("change", NO_LIBRARY_TAKES)
+def test_a_number_that_no_library_takes_is_refused_before_any_work(change: str, tmp_path: Path) -> None:
+    assert f"{change.split('=')[0]}: Input should be " in problems(tmp_path, GOOD, [change])
+
+
 @pytest.mark.parametrize("text", ["", "train.lora_r", "=3", " =3"])
 def test_an_override_without_key_or_value_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected KEY=VALUE"):

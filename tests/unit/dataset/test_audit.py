@@ -82,3 +82,12 @@ def test_lengths_of_many_rows_stay_small() -> None:
     assert (found["rows"], found["longest"], found["percentiles"]["50"]) == (1000, 1003, 503)
     assert len(found["histogram"]) <= 32
     assert sum(rows for _, rows in found["histogram"]) == 1000
+
+
+def test_an_end_token_in_the_middle_of_an_answer_is_an_error() -> None:
+    with pytest.raises(ContractError, match=r"1 of 2 rows have the model's own end token in .* stop there: a:1$"):
+        check_rows(tally([measure_row(row, labels, 1, {END}) for row, labels in EARLY], 9))
+    check_rows(tally([measure_row(*EARLY[1], 1, {END})], 9))
+
+
+EARLY = ((ONE, [NO, 5, END, 6, END]), (TWO, [NO, 5, END, NO, 6, END]))

@@ -12,8 +12,9 @@ from holdfast.operations.planning import plan as operation
 from holdfast.plan.choose import plan_for
 from holdfast.plan.constants import GIB
 from holdfast.plan.describe import describe
-from holdfast.plan.expected import train_speed
+from holdfast.plan.expected import train_speed, trained_tokens
 from holdfast.plan.fused_memory import Recompute
+from holdfast.plan.lengths import Lengths
 from holdfast.plan.rates import RATES, rate_for
 from holdfast.plan.shape import ModelShape, shape_of
 from holdfast.plan.target import Target
@@ -36,6 +37,19 @@ def measured(trainer: str) -> list[dict[str, Any]]:
 
 def shape_in(row: dict[str, Any]) -> ModelShape:
     return shape_of(CONFIGS[row["shape"]], Path(row["shape"]))
+
+
+def test_a_step_takes_no_more_tokens_than_there_are_and_there_is_one(tmp_path: Path) -> None:
+    def tokens(**train: Any) -> int:
+        config = run_config(sequence_len=1024, train=train)
+        return trained_tokens(config, Lengths.of(config, {"train": [100] * 10}))
+
+    assert tokens(max_steps=3, micro_batch_size=1) == 3 * 1000, "a packed row of 1,024 would be more"
+    assert tokens(max_steps=3, micro_batch_size=2, sample_packing=False) == 3 * 200
+    assert tokens(num_epochs=0.3, micro_batch_size=1, sample_packing=False) == 300
+    few = run_config(train={"num_epochs": 1e-9, "micro_batch_size": 1, "sample_packing": False})
+    plan = plan_for(write_config(tmp_path, "pebble-like"), few, {"train": [100] * 10}, hardware_with())
+    assert plan["expected"]["tokens"] == 100
 
 
 def test_a_model_without_a_configuration_is_planned_with_what_set_says(tmp_path: Path) -> None:
