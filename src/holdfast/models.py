@@ -19,6 +19,7 @@ from holdfast.core.labels import NOT_TRAINED as NOT_TRAINED
 from holdfast.core.labels import TrainingTokens as TrainingTokens
 from holdfast.core.labels import label_tokens
 from holdfast.core.records import Message
+from holdfast.core.thinking import without_thoughts
 from holdfast.core.weight_files import require_whole_weights
 
 # A fast tokenizer and a causal model of transformers; its own annotations do not cover quantised or adapted models.
@@ -75,6 +76,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             f"the model in {folder} has no chat template, so a conversation cannot be rendered for it",
             hint="use an instruct model, or put its template into chat_template.jinja in that folder",
         )
+    tokenizer.chat_template = without_thoughts(tokenizer.chat_template)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         # Padding with the end token would mask that token in the loss: the model would never learn to stop.
         spare = [t for t in tokenizer.all_special_tokens if t != tokenizer.eos_token and t != tokenizer.bos_token]
@@ -158,7 +160,7 @@ def _answer_span(tokenizer: Tokenizer, messages: Sequence[Message], index: int, 
         raise ModelError(
             f"the chat template renders the conversation before answer {index} differently once the answer is there; "
             "what is trained would not be what is served",
-            hint="use a template that keeps earlier turns as they are",
+            hint="use a template that keeps earlier turns as they are, or rows with one answer each",
         )
     begin = text.find(content if content in text[len(prompt) :] else content.strip(), len(prompt))
     if begin < 0 or text[len(prompt) : begin].strip():

@@ -86,7 +86,7 @@ class LlamaServer:
         """
         body: dict[str, Any] = {
             "messages": _rows(messages), "max_tokens": max_tokens, "temperature": 0, "top_k": 1, "seed": 0,
-            "cache_prompt": False, "reasoning_format": "none",
+            "cache_prompt": False,
         }  # fmt: skip
         if json_schema is not None:
             body["response_format"] = {

@@ -10,6 +10,7 @@ import pytest
 
 from holdfast import models
 from holdfast.core.records import Example, Message
+from holdfast.core.thinking import switch_off_in
 from holdfast.evaluate.parity import Parity, measure_parity
 from holdfast.export.gguf import convert_to_gguf
 from holdfast.runtime import start_server
@@ -17,6 +18,14 @@ from small_run import ticket_rows
 
 BASE = models.find_base_model("pebble")
 END = "<|im_end|>"
+THINKING = (
+    "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}"
+    "{%- if m.role == 'assistant' and loop.last %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
+    "{{- m.content + '<|im_end|>\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}"
+    "{%- endif %}{%- endif %}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +69,29 @@ def test_200_real_rows_and_the_awkward_ones_are_the_same(tmp_path: Path, rows: l
     assert parity.passed
     assert (parity.document["rows"], parity.document["identical"]) == (200, 200)
     assert parity.document["awkward"]["rows"] >= 29
+
+
+def test_a_template_with_thoughts_is_the_same_in_training_and_in_the_server(
+    tmp_path: Path, rows: list[Example]
+) -> None:
+    """As Qwen3's: an empty block before the last answer, in the prompt only when the switch is off."""
+    base = tmp_path / "base"
+    shutil.copytree(BASE, base)
+    edit(base, "chat_template.jinja", lambda text: THINKING)
+    tokenizer = models.load_tokenizer(base)
+    single = [row for row in rows if len([m for m in row.messages if m.role == "assistant"]) == 1][:20]
+    tokens = models.encode_example(tokenizer, single[0].messages)
+    trained = [token for token, label in zip(tokens.input_ids, tokens.labels, strict=True) if label >= 0]
+    assert tokenizer.decode(trained) == single[0].messages[-1].content + END
+    assert models.render_prompt(tokenizer, single[0].prompt).endswith("<think>\n\n</think>\n\n")
+    exported = tmp_path / "exported"
+    shutil.copytree(base, exported)
+    switch_off_in(exported)
+    for change, same in ((str, True), (lambda text: text.replace(" = false %}", " = true %}", 1), False)):
+        (exported / "chat_template.jinja").write_text(change((exported / "chat_template.jinja").read_text()))
+        convert_to_gguf(exported, tmp_path / "m.gguf", name="m")
+        with start_server(tmp_path / "m.gguf", n_ctx=512, parallel=1, threads=1) as server:
+            assert measure_parity(tokenizer, server, single).passed == same
 
 
 def test_a_wrong_template_is_caught(tmp_path: Path, rows: list[Example]) -> None:

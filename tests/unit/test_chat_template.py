@@ -1,11 +1,14 @@
 """What a chat template refuses is the user's error, not a bug. pytest tests/unit"""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Message
+from holdfast.core.thinking import OFF, switch_off_in, template_of, without_thoughts
 from holdfast.models import encode_example, render_prompt
 
 
@@ -44,8 +47,43 @@ def test_a_template_that_needs_a_system_role_is_not_told_to_leave_it_out() -> No
     assert "without collect.system_prompt" not in caught.value.hint
 
 
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>"
+    "{% if m.role == 'assistant' and loop.last %}<think></think>{% endif %}{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>"
+    "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}{% endif %}"
+)
+
+
+def test_a_switch_for_thoughts_is_set_once_and_only_where_there_is_one() -> None:
+    assert without_thoughts(TEMPLATE) == OFF + TEMPLATE
+    assert without_thoughts(OFF + TEMPLATE) == OFF + TEMPLATE
+    assert without_thoughts("{{ messages }}") == "{{ messages }}"
+    assert without_thoughts({"default": TEMPLATE}) == {"default": TEMPLATE}
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_folder_gets_the_switch_in_every_file_that_readers_look_at(name: str, tmp_path: Path) -> None:
+    text = json.dumps({"chat_template": TEMPLATE, "eos_token": "</s>"}) if name.endswith("json") else TEMPLATE
+    (tmp_path / name).write_text(text)
+    switch_off_in(tmp_path)
+    assert template_of(tmp_path) == OFF + TEMPLATE
+    if name.endswith("json"):
+        assert json.loads((tmp_path / name).read_text()) == {"chat_template": OFF + TEMPLATE, "eos_token": "</s>"}
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    switch_off_in(tmp_path)
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_a_folder_without_the_switch_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template":  "{{ messages }}"}')
+    switch_off_in(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer_config.json"]
+    assert (tmp_path / "tokenizer_config.json").read_text() == '{"chat_template":  "{{ messages }}"}'
+
+
 class Thinking:
-    """A template that writes an empty block of thoughts before the last answer and not into the prompt, as Qwen3's."""
+    """A template that writes an empty block of thoughts before the last answer and never into the prompt."""
 
     def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
         last = len(messages) - 1

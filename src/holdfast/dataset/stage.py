@@ -19,6 +19,7 @@ from holdfast.core.errors import ContractError, HoldfastError
 from holdfast.core.knowledge import KNOWLEDGE_FILE
 from holdfast.core.records import SPLITS, Split, iter_examples
 from holdfast.core.shards import cut
+from holdfast.core.thinking import has_switch, template_of
 from holdfast.dataset.audit import Tally, check_rows, describe_lengths, join, refuse_long
 from holdfast.dataset.columns import any_value, in_order_of_id
 from holdfast.dataset.contract import DatasetContract, describe_task, read_contract
@@ -108,6 +109,8 @@ def _fit(context: StageContext, work: Path) -> tuple[dict[Split, Fitted], Tally]
 
     config = context.config
     model = models.find_base_model(config.base_model)
+    if has_switch(template_of(model) or ""):
+        context.console.say("  note: the chat template knows thoughts; they are off in what is trained and exported")
     fitted: dict[Split, Fitted] = {}
     texts: dict[Split, Iterator[Any]] = {}
     for split in SPLITS:

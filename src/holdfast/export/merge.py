@@ -1,32 +1,26 @@
 """Merge a LoRA adapter into a base model, file by file and tensor by tensor, and measure what the merge did.
 
 The adapter goes into the original 16-bit weights or into what the 4-bit model computed with (NF4 and back), never into
-packed 4-bit ones (measured ten times worse: KL 0.6 against 0.05). The tokenizer files are copied byte for byte, so that
-the original chat template ships and not the one that training used.
+packed 4-bit ones (measured ten times worse: KL 0.6 against 0.05).
 """
 
 import json
 import math
-import shutil
 import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.errors import ModelError, StageError
-from holdfast.export.added_tokens import brings_tokens
 from holdfast.export.checkpoint import read_checkpoint, read_tensors
 from holdfast.export.lora import Adapter, as_torch, read_adapter
+from holdfast.export.model_files import copy_the_rest
 from holdfast.export.streamed import Streamed
 from holdfast.export.weights import BaseKind, Source, base_weights, merged_weights, stored_weights
 
 if TYPE_CHECKING:
     import torch
 
-COPIED = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "chat_template.jinja", "chat_template.json", "generation_config.json", "LICENSE", "LICENSE.txt",
-)  # fmt: skip
 LARGEST_LOGIT_DIFFERENCE = 0.1  # relative to the largest logit; 0.016 was measured in bfloat16 on a random model
 LARGEST_DIVERGENCE = 0.05  # nats
 LARGEST_SHARE = 0.2  # of what the adapter itself changes
@@ -78,7 +72,7 @@ def merge_adapter(base: Path, adapter: Path, target: Path, *, kind: BaseKind = "
     target.mkdir(parents=True)
     source = merged_weights(base_weights(base, kind), parts, dtype)
     write_shards(base, source, target, dtype, skip=("lm_head.weight",) if tied else ())
-    _copy_the_rest(base, parts, target, dtype)
+    copy_the_rest(base, parts, target, dtype)
     return measure_change(base, adapter, target, kind=kind)
 
 
@@ -129,32 +123,6 @@ def write_shards(base: Path, source: Source, target: Path, dtype: str, *, skip: 
         total = sum(2 * math.prod(shape) for shape in shapes.values())
         index = {"metadata": {"total_size": total}, "weight_map": places}
         (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
-
-
-def _copy_the_rest(base: Path, adapter: Adapter, target: Path, dtype: str) -> None:
-    """config.json and the tokenizer's files: the base's own, or the adapter's when it brings new tokens.
-
-    Raises ModelError when there are new embeddings and no tokenizer beside the adapter.
-    """
-    config = json.loads((base / "config.json").read_bytes())
-    config.pop("torch_dtype", None)
-    config["dtype"] = dtype
-    rows = adapter.replaced["model.embed_tokens.weight"].shape[0] if adapter.grows(config["vocab_size"]) else 0
-    tokenizer = adapter.folder if rows or brings_tokens(base, adapter.folder) else base
-    if not (tokenizer / "tokenizer.json").is_file():
-        raise ModelError(
-            f"{adapter.folder} has {rows} embeddings, the base model {config['vocab_size']}, and no tokenizer.json "
-            "that says which tokens the new ones are for",
-            hint="save the tokenizer into the adapter's folder",
-        )
-    config["vocab_size"] = rows or config["vocab_size"]
-    (target / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-    for name in COPIED:
-        folder = tokenizer if (tokenizer / name).is_file() else base
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, target / name)
-    if (base / "additional_chat_templates").is_dir():
-        shutil.copytree(base / "additional_chat_templates", target / "additional_chat_templates")
 
 
 def measure_change(base: Path, adapter: Path, merged: Path, *, kind: BaseKind = "original") -> Change:
