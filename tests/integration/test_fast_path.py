@@ -203,6 +203,27 @@ def test_the_plan_counts_fused_layers_where_training_has_them(special: dict[str,
     assert bool(path.layers) == is_fused(shape_of(written, Path("config.json")), train) == ("sliding_window" in special)
 
 
+@pytest.mark.parametrize(
+    ("family", "special", "train"),
+    [
+        ("qwen3", {"head_dim": 32}, {}), ("qwen3", {"head_dim": 32}, {"kernels": {"attention": False}}),
+        ("llama", {}, {"lora_dropout": 0.1}), ("mistral", {"sliding_window": 8}, {}),
+    ],
+)  # fmt: skip
+def test_the_plan_counts_a_mask_where_training_has_one(
+    family: str, special: dict[str, Any], train: dict[str, Any]
+) -> None:
+    from holdfast.plan.fused_memory import is_varlen
+    from holdfast.plan.shape import shape_of
+    from holdfast.train.attention import NAME
+
+    model, settings = tiny_model(family, special=special), TrainConfig.model_validate(train)
+    fast_path.put_under(model, settings, None)
+    config = model.get_base_model().config
+    written = {**config.to_dict(), **special}
+    assert (config._attn_implementation == NAME) == is_varlen(shape_of(written, Path("config.json")), settings)
+
+
 def test_a_switch_for_each_part() -> None:
     on = fast_path.put_under(tiny_model(), TrainConfig(), None)
     assert len(on.layers) == 3

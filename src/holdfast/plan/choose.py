@@ -10,7 +10,7 @@ from holdfast.core.errors import DoesNotFitError
 from holdfast.plan.constants import GIB, TABLE
 from holdfast.plan.expected import expected
 from holdfast.plan.fused_choice import fastest_rows
-from holdfast.plan.fused_memory import Recompute, is_fused
+from holdfast.plan.fused_memory import Recompute, is_fused, is_varlen
 from holdfast.plan.hardware import Hardware
 from holdfast.plan.lengths import Lengths
 from holdfast.plan.memory import Demand, Place, adapter_parameters
@@ -86,7 +86,7 @@ def make_plan(
             "processes": process_count(config.train),
             "device": device,
             "dtype": "bfloat16" if device == "cuda" else "float32",
-            "attention": "varlen" if choice.policy is not None and device == "cuda" else "sdpa",
+            "attention": "varlen" if device == "cuda" and is_varlen(shape, config.train) else "sdpa",
             "recompute": choice.policy.as_json(shape.layers) if choice.policy is not None else None,
         },
         "requested": {

@@ -47,13 +47,16 @@ def is_fused(shape: ModelShape, train: TrainConfig) -> bool:
     return (
         shape.family in FUSED_FAMILIES
         and shape.activation == "silu"
-        and shape.plain_attention
-        and kernels.use != "never"
+        and is_varlen(shape, train)
         and kernels.fused_layer
-        and kernels.attention
         and kernels.chunked_loss
         and train.plain_lora
     )
+
+
+def is_varlen(shape: ModelShape, train: TrainConfig) -> bool:
+    """Whether documents are kept apart without a mask (`train/attention.py`), also where layers are not fused."""
+    return shape.plain_attention and train.kernels.use != "never" and train.kernels.attention
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Literal
 from holdfast.core.config import RunConfig, TrainConfig
 from holdfast.core.errors import ConfigError
 from holdfast.plan.constants import constant
-from holdfast.plan.fused_memory import Recompute, Widths, fused_activations, is_fused
+from holdfast.plan.fused_memory import Recompute, Widths, fused_activations, is_fused, is_varlen
 from holdfast.plan.lengths import Lengths
 from holdfast.plan.recompute_choice import least_memory
 from holdfast.plan.several import accumulation, add_processes, process_count
@@ -69,7 +69,7 @@ def train_memory(
     parts |= {
         "gradients": int(adapter * constant("adapter_bytes")),
         **activation_bytes(shape, config.train, tokens, on_gpu=on_gpu),
-        "attention mask": int(pairs * constant("sdpa_mask")),
+        "attention mask": 0 if on_gpu and is_varlen(shape, config.train) else int(pairs * constant("sdpa_mask")),
         "workspace": workspace_bytes(shape, config.train.adapter, wide),
     }
     if config.train.use_dora:

@@ -57,6 +57,17 @@ def test_without_a_dense_mask_it_is_within_4_percent_of_the_varlen_rows() -> Non
         assert qwen_7b(tokens) - mask == pytest.approx(measured, rel=0.04)
 
 
+def test_layers_that_are_not_fused_still_need_no_mask_on_a_card() -> None:
+    def mask(shape: str, *, on_gpu: bool = True, **kernels: object) -> int:
+        config = run_config(sequence_len=16384, train={"kernels": kernels})
+        parts = memory.train_memory(shape_named(shape), config, lengths_of(config), 1, on_gpu=on_gpu)
+        return parts.get("attention mask", 0)
+
+    assert mask("Qwen3-0.6B") == 0
+    assert mask("Qwen3-0.6B", attention=False) == mask("Qwen3-0.6B", use="never") == int(16384**2 * 9.4)
+    assert mask("Qwen3-0.6B", on_gpu=False) == int(16384**2 * 9.4), "on the processor it stays an estimate"
+
+
 def test_a_padded_row_is_over_the_measured_peak_because_it_counts_the_longest_row() -> None:
     # Measured 5.96 (batch 1) and 8.76 (batch 8) with rows of 48 to 1,024 tokens. Deviation: +2.4 % and +4.4 %.
     assert 5.96 <= qwen_7b(1024, packed=False) <= 5.96 * 1.1
