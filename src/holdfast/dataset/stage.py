@@ -109,8 +109,6 @@ def _fit(context: StageContext, work: Path) -> tuple[dict[Split, Fitted], Tally]
 
     config = context.config
     model = models.find_base_model(config.base_model)
-    if has_switch(template_of(model) or ""):
-        context.console.say("  note: the chat template knows thoughts; they are off in what is trained and exported")
     fitted: dict[Split, Fitted] = {}
     texts: dict[Split, Iterator[Any]] = {}
     for split in SPLITS:
@@ -118,6 +116,8 @@ def _fit(context: StageContext, work: Path) -> tuple[dict[Split, Fitted], Tally]
             work / f"{split}.jsonl", split, model, config.sequence_len, config.prepare.on_too_long, work,
             context.console,
         )  # fmt: skip
+    if has_switch(template_of(model) or ""):
+        context.console.say("  note: the chat template knows thoughts; they are off in what is trained and exported")
     trained = join([fitted["train"].tally, fitted["valid"].tally])
     check_rows(trained)
     refuse_long(trained, config.sequence_len, REMEDY[config.prepare.on_too_long])

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from holdfast.core.thinking import template_of
+
 TEMPERATURE = 0.2
 _SYSTEM, _USER, _ANSWER, _NEXT = "\u27e6system\u27e7", "\u27e6user\u27e7", "\u27e6answer\u27e7", "\u27e6next\u27e7"
 
@@ -198,10 +200,8 @@ def _render(template: str, tokens: dict[str, str], talk: Sequence[tuple[str, str
 
 def _read_template(folder: Path) -> tuple[str | None, dict[str, str]]:
     settings = _read(folder / "tokenizer_config.json")
-    file = folder / "chat_template.jinja"
-    template = file.read_text(encoding="utf-8") if file.is_file() else settings.get("chat_template")
     tokens = {name: _text(settings[name]) for name in ("bos_token", "eos_token", "pad_token") if settings.get(name)}
-    return (template if isinstance(template, str) else None), tokens
+    return template_of(folder), tokens
 
 
 def _adds_bos(folder: Path) -> bool:
