@@ -14,12 +14,12 @@ from holdfast.core.base_model import BUNDLED as BUNDLED
 from holdfast.core.base_model import MODEL_FILES as MODEL_FILES
 from holdfast.core.base_model import digest_base_model as digest_base_model
 from holdfast.core.base_model import find_base_model as find_base_model
+from holdfast.core.chat_template import settled
 from holdfast.core.errors import ModelError
 from holdfast.core.labels import NOT_TRAINED as NOT_TRAINED
 from holdfast.core.labels import TrainingTokens as TrainingTokens
 from holdfast.core.labels import label_tokens
 from holdfast.core.records import Message
-from holdfast.core.thinking import without_thoughts
 from holdfast.core.weight_files import require_whole_weights
 
 # A fast tokenizer and a causal model of transformers; its own annotations do not cover quantised or adapted models.
@@ -76,7 +76,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             f"the model in {folder} has no chat template, so a conversation cannot be rendered for it",
             hint="use an instruct model, or put its template into chat_template.jinja in that folder",
         )
-    tokenizer.chat_template = without_thoughts(tokenizer.chat_template)
+    tokenizer.chat_template = settled(tokenizer.chat_template)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         # Padding with the end token would mask that token in the loss: the model would never learn to stop.
         spare = [t for t in tokenizer.all_special_tokens if t != tokenizer.eos_token and t != tokenizer.bos_token]

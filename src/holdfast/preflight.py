@@ -15,7 +15,9 @@ from holdfast.export.checkpoint import read_checkpoint
 from holdfast.export.vocabulary import read_object, read_vocabulary
 from holdfast.plan.weights import require_weights_of_config
 from holdfast.redact.digests import DIGESTS_FILE, read_masked
+from holdfast.rehearsal import rehearse
 
+REHEARSED_BEFORE = ("baseline", "train")
 LOOKS_FOR_MASKED = "evaluate"  # the stage that needs the key of what `collect` masked
 
 
@@ -48,8 +50,11 @@ def _require_convertible(folder: Path) -> None:
 
 def refuse_before(stage: str, wanted: Collection[str], config: RunConfig, run_dir: RunDir) -> None:
     """Before the folder of a stage is made empty. Raises what `refuse_without_key` raises, ConfigError when answers do
-    not get the score `decide.primary`: finished answers must not go for a word that is spelled wrong."""
+    not get the score `decide.primary`: finished answers must not go for a word that is spelled wrong; ModelError when
+    the server would not read what training writes: neither must hours of a card."""
     refuse_without_key(stage, wanted, config, run_dir)
+    if stage in REHEARSED_BEFORE and "verify" in wanted:
+        rehearse(models.find_base_model(config.base_model), run_dir.stage("prepare").path / "test.jsonl")
     task = run_dir.stage("prepare").path / "task.json"
     if stage == "evaluate" and task.is_file():
         require_score(read_task(task), config.decide.primary)

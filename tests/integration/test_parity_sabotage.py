@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from holdfast import models
+from holdfast.core.chat_template import settle_in
 from holdfast.core.records import Example, Message
-from holdfast.core.thinking import switch_off_in
 from holdfast.evaluate.parity import Parity, measure_parity
 from holdfast.export.gguf import convert_to_gguf
 from holdfast.runtime import start_server
@@ -86,7 +86,7 @@ def test_a_template_with_thoughts_is_the_same_in_training_and_in_the_server(
     assert models.render_prompt(tokenizer, single[0].prompt).endswith("<think>\n\n</think>\n\n")
     exported = tmp_path / "exported"
     shutil.copytree(base, exported)
-    switch_off_in(exported)
+    settle_in(exported)
     for change, same in ((str, True), (lambda text: text.replace(" = false %}", " = true %}", 1), False)):
         (exported / "chat_template.jinja").write_text(change((exported / "chat_template.jinja").read_text()))
         convert_to_gguf(exported, tmp_path / "m.gguf", name="m")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.chat_template import OFF, has_date, keeps_clock, settle_in, settled, template_of
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Message
-from holdfast.core.thinking import OFF, switch_off_in, template_of, without_thoughts
 from holdfast.models import encode_example, render_prompt
 
 
@@ -56,30 +56,55 @@ TEMPLATE = (
 
 
 def test_a_switch_for_thoughts_is_set_once_and_only_where_there_is_one() -> None:
-    assert without_thoughts(TEMPLATE) == OFF + TEMPLATE
-    assert without_thoughts(OFF + TEMPLATE) == OFF + TEMPLATE
-    assert without_thoughts("{{ messages }}") == "{{ messages }}"
-    assert without_thoughts({"default": TEMPLATE}) == {"default": TEMPLATE}
+    assert settled(TEMPLATE) == OFF + TEMPLATE
+    assert settled(OFF + TEMPLATE) == OFF + TEMPLATE
+    assert settled("{{ messages }}") == "{{ messages }}"
+    assert settled({"default": TEMPLATE}) == {"default": TEMPLATE}
 
 
 @pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json"])
 def test_a_folder_gets_the_switch_in_every_file_that_readers_look_at(name: str, tmp_path: Path) -> None:
     text = json.dumps({"chat_template": TEMPLATE, "eos_token": "</s>"}) if name.endswith("json") else TEMPLATE
     (tmp_path / name).write_text(text)
-    switch_off_in(tmp_path)
+    settle_in(tmp_path)
     assert template_of(tmp_path) == OFF + TEMPLATE
     if name.endswith("json"):
         assert json.loads((tmp_path / name).read_text()) == {"chat_template": OFF + TEMPLATE, "eos_token": "</s>"}
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    switch_off_in(tmp_path)
+    settle_in(tmp_path)
     assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
 
 
 def test_a_folder_without_the_switch_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template":  "{{ messages }}"}')
-    switch_off_in(tmp_path)
+    settle_in(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer_config.json"]
     assert (tmp_path / "tokenizer_config.json").read_text() == '{"chat_template":  "{{ messages }}"}'
+
+
+CLOCK = (
+    "{%- if not date_string is defined %}{%- if strftime_now is defined %}"
+    "{%- set date_string = strftime_now('%d %b %Y') %}{%- else %}{%- set date_string = \"26 Jul 2024\" %}{%- endif %}"
+    "{%- endif %}{{- 'Today: ' + date_string }}"
+)
+
+
+def test_a_date_of_the_day_becomes_one_date_in_each_form() -> None:
+    assert settled('{{ strftime_now( "%Y-%m-%d" ) }}') == '{{ "2024-07-26" }}'
+    once = settled(CLOCK)
+    assert once.startswith('{% set date_string = "26 Jul 2024" %}{%- if not')
+    assert "strftime_now(" not in once
+    assert (settled(once), has_date(CLOCK), has_date(TEMPLATE)) == (once, True, False)
+    both = settled(CLOCK + TEMPLATE)
+    assert both == OFF + once + TEMPLATE
+    assert settled(both) == both
+
+
+def test_a_date_in_a_form_that_is_not_written_there_stays() -> None:
+    assert not has_date("{{ strftime_now(form) }}")
+    assert keeps_clock("{{ strftime_now(form) }}")
+    assert not keeps_clock(CLOCK)
+    assert settled("{{ strftime_now(form) }}") == "{{ strftime_now(form) }}"
 
 
 class Thinking:

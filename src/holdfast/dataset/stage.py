@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from holdfast.core.chat_template import DAY, has_date, has_switch, keeps_clock, template_of
 from holdfast.core.context import StageContext
 from holdfast.core.documents import read_json
 from holdfast.core.errors import ContractError, HoldfastError
 from holdfast.core.knowledge import KNOWLEDGE_FILE
 from holdfast.core.records import SPLITS, Split, iter_examples
 from holdfast.core.shards import cut
-from holdfast.core.thinking import has_switch, template_of
 from holdfast.dataset.audit import Tally, check_rows, describe_lengths, join, refuse_long
 from holdfast.dataset.columns import any_value, in_order_of_id
 from holdfast.dataset.contract import DatasetContract, describe_task, read_contract
@@ -116,8 +116,7 @@ def _fit(context: StageContext, work: Path) -> tuple[dict[Split, Fitted], Tally]
             work / f"{split}.jsonl", split, model, config.sequence_len, config.prepare.on_too_long, work,
             context.console,
         )  # fmt: skip
-    if has_switch(template_of(model) or ""):
-        context.console.say("  note: the chat template knows thoughts; they are off in what is trained and exported")
+    _say_what_is_settled(template_of(model) or "", context)
     trained = join([fitted["train"].tally, fitted["valid"].tally])
     check_rows(trained)
     refuse_long(trained, config.sequence_len, REMEDY[config.prepare.on_too_long])
@@ -130,6 +129,20 @@ def _fit(context: StageContext, work: Path) -> tuple[dict[Split, Fitted], Tally]
     for split in SPLITS:
         write_fitted(context.out, work / f"{split}.jsonl", split, texts[split])
     return fitted, trained
+
+
+def _say_what_is_settled(template: str, context: StageContext) -> None:
+    if has_switch(template):
+        context.console.say("  note: the chat template knows thoughts; they are off in what is trained and exported")
+    if has_date(template):
+        context.console.say(
+            f"  note: the chat template writes the date; it is {DAY:%d %b %Y} in what is trained and exported"
+        )
+    if keeps_clock(template):
+        context.console.warn(
+            "the chat template writes the time in a way that cannot be settled: what is served another day is not "
+            "what was trained; put a fixed date into chat_template.jinja in a copy of the model's folder"
+        )
 
 
 def _refuse_empty(divided: Divided) -> None:

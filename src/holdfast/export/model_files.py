@@ -1,13 +1,13 @@
 """What a merged model has beside its weights: config.json, and the tokenizer's files, copied byte for byte, so that the
-original chat template ships and not one that a library wrote. Only a switch for thoughts is set (core/thinking.py).
+original chat template ships and not one that a library wrote; thoughts and date are settled (core/chat_template.py).
 """
 
 import json
 import shutil
 from pathlib import Path
 
+from holdfast.core.chat_template import settle_in
 from holdfast.core.errors import ModelError
-from holdfast.core.thinking import switch_off_in
 from holdfast.export.added_tokens import brings_tokens
 from holdfast.export.lora import Adapter
 
@@ -41,4 +41,4 @@ def copy_the_rest(base: Path, adapter: Adapter, target: Path, dtype: str) -> Non
             shutil.copyfile(folder / name, target / name)
     if (base / "additional_chat_templates").is_dir():
         shutil.copytree(base / "additional_chat_templates", target / "additional_chat_templates")
-    switch_off_in(target)
+    settle_in(target)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from holdfast.core.thinking import template_of
+from holdfast.core.chat_template import template_of
 
 TEMPERATURE = 0.2
 _SYSTEM, _USER, _ANSWER, _NEXT = "\u27e6system\u27e7", "\u27e6user\u27e7", "\u27e6answer\u27e7", "\u27e6next\u27e7"

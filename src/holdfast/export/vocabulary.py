@@ -8,6 +8,7 @@ v0.5.0, src/llama-vocab.cpp (llm_tokenizer_bpe) and conversion/base.py (get_voca
 """
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -152,6 +153,9 @@ def add_vocabulary(writer: "GGUFWriter", folder: Path, size: int) -> None:
     if vocabulary.scores is not None:
         writer.add_token_scores(vocabulary.scores)
     writer.add_token_types(vocabulary.types)
+    logging.getLogger("gguf.vocab").setLevel(
+        logging.ERROR
+    )  # it remarks on how pairs of texts are joined: no chat is one
     special = SpecialVocab(folder, load_merges=vocabulary.scores is None, n_vocab=size)
     processor = read_object(folder / "tokenizer.json").get("post_processor") or {}
     if processor.get("type") == "ByteLevel":
