@@ -3,6 +3,7 @@
 The heavy libraries are imported inside functions: they take seconds, and `holdfast --help` must not pay for them.
 """
 
+import itertools
 import logging
 import os
 import warnings
@@ -18,7 +19,7 @@ from holdfast.core.chat_template import settled
 from holdfast.core.errors import ModelError
 from holdfast.core.labels import NOT_TRAINED as NOT_TRAINED
 from holdfast.core.labels import TrainingTokens as TrainingTokens
-from holdfast.core.labels import label_tokens
+from holdfast.core.labels import label_tokens, lies_across
 from holdfast.core.records import Message
 from holdfast.core.weight_files import require_whole_weights
 
@@ -28,6 +29,7 @@ Model = Any
 Quantized = Literal["nf4", "int8", "none"]
 
 
+MARK = "\u27e6answer\u27e7"
 EDIT_TEMPLATE = "change chat_template.jinja in a copy of the model's folder so that it"
 
 
@@ -136,20 +138,59 @@ def encode_examples(tokenizer: Tokenizer, conversations: Sequence[Sequence[Messa
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
     found = []
     for text, own, ids, places in zip(texts, spans, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        if lies_across(places, [begin for begin, _ in own]):
+            ids, places = _encode_apart(tokenizer, text, [begin for begin, _ in own], ids, places)
         bos = _bos_to_add(tokenizer, text)
         found.append(TrainingTokens(bos + list(ids), [NOT_TRAINED] * len(bos) + label_tokens(ids, places, own)))
     return found
 
 
+def _encode_apart(
+    tokenizer: Tokenizer, text: str, borders: Sequence[int], ids: list[int], places: list[tuple[int, int]]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Tokens and their places with borders that no token lies across, as where a prompt ends and an answer begins; as
+    given where the pieces alone are another text (SentencePiece puts a space before each)."""
+    cut = [0, *borders, len(text)]
+    pieces = [text[a:b] for a, b in itertools.pairwise(cut)]
+    encoded = tokenizer(pieces, add_special_tokens=False, return_offsets_mapping=True)
+    apart = [token for piece in encoded["input_ids"] for token in piece]
+    if tokenizer.decode(apart) != tokenizer.decode(ids):
+        return ids, places
+    shifted = zip(cut, encoded["offset_mapping"], strict=False)
+    return apart, [(start + shift, end + shift) for shift, found in shifted for start, end in found]
+
+
 def _trained_text(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
     """The rendered conversation, and where in it the answers with their end tokens are."""
-    text = _render(tokenizer, messages, ask=False)
+    text = _after_its_prompt(tokenizer, messages, _render(tokenizer, messages, ask=False))
     spans = [_answer_span(tokenizer, messages, at, text) for at, m in enumerate(messages) if m.role == "assistant"]
     places = [(begin, last) for begin, last, _ in spans]
     if spans and spans[-1][2]:  # the template ends a turn without a token of its own: the end token is appended
         text = text.rstrip() + str(tokenizer.eos_token)
         places[-1] = (places[-1][0], len(text))
     return text, places
+
+
+def _after_its_prompt(tokenizer: Tokenizer, messages: Sequence[Message], text: str) -> str:
+    """The rendered conversation, its only answer behind the prompt that asks for it.
+
+    Some templates put the system prompt into a user turn as long as that is the last one (Mistral 7B v0.3): with the
+    answer there, it is gone from the text. What is served has it, so what is trained must have it.
+    """
+    if sum(message.role == "assistant" for message in messages) != 1 or messages[-1].role != "assistant":
+        return text
+    prompt, content = _render(tokenizer, messages[:-1], ask=True), messages[-1].content
+    if text.startswith(prompt):
+        return text
+    marked = _render(tokenizer, [*messages[:-1], Message(role="assistant", content=MARK)], ask=False)
+    before, found, end = marked.rpartition(MARK)
+    shown = next((form for form in (content, content.strip()) if text.endswith(form + end)), None)
+    asked = messages[-2].content.strip() if len(messages) > 1 else ""
+    between = [side.rpartition(asked)[2].rstrip() if asked else side for side in (prompt, before)]
+    if not found or shown is None or between[0] != between[1]:  # between question and answer nothing may differ
+        return text
+    space = before[len(before.rstrip()) :]
+    return prompt.removesuffix(space) + space + shown + end
 
 
 def _answer_span(tokenizer: Tokenizer, messages: Sequence[Message], index: int, text: str) -> tuple[int, int, bool]:
@@ -162,6 +203,7 @@ def _answer_span(tokenizer: Tokenizer, messages: Sequence[Message], index: int, 
             "what is trained would not be what is served",
             hint="use a template that keeps earlier turns as they are, or rows with one answer each",
         )
+    # The prompt ends here; white space that the template puts before the answer is the model's to write (Mistral's).
     begin = text.find(content if content in text[len(prompt) :] else content.strip(), len(prompt))
     if begin < 0 or text[len(prompt) : begin].strip():
         shown = text[len(prompt) :][:40]
@@ -174,8 +216,8 @@ def _answer_span(tokenizer: Tokenizer, messages: Sequence[Message], index: int, 
     rest = text[after:]
     for token in sorted(tokenizer.all_special_tokens + list(tokenizer.added_tokens_encoder), key=len, reverse=True):
         if rest.lstrip().startswith(token):
-            return begin, after + len(rest) - len(rest.lstrip()) + len(token), False
-    return begin, after, True
+            return len(prompt), after + len(rest) - len(rest.lstrip()) + len(token), False
+    return len(prompt), after, True
 
 
 def end_token_ids(tokenizer: Tokenizer) -> list[int]:

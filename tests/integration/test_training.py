@@ -13,6 +13,7 @@ from holdfast.core.records import Message
 from holdfast.train.targets import check_target_modules, linear_names
 from small_run import PEBBLE
 from tiny_checkpoint import CHATML, SPLIT, make_checkpoint, write_tokenizer
+from tiny_sentencepiece import write_sentencepiece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -31,6 +32,18 @@ NO_END = (
 REWRITING = (
     "{%- for message in messages %}{{- loop.length ~ message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{%- endfor %}{%- if add_generation_prompt %}{{- 'assistant\\n' }}{%- endif %}"
+)
+# As Mistral 7B v0.3's: the system prompt stands in the last user turn, a space before the answer.
+LAST_ONLY = (
+    "{%- for m in messages %}{%- if m.role == 'user' %}{{- '<|im_start|>' }}"
+    "{%- if loop.last and messages[0].role == 'system' %}{{- messages[0].content + '\\n\\n' }}{%- endif %}"
+    "{{- m.content + '<|im_start|>' }}{%- elif m.role == 'assistant' %}{{- ' ' + m.content + '<|im_end|>' }}"
+    "{%- endif %}{%- endfor %}"
+)
+OPENING = CHATML.replace("assistant\\n'", "assistant\\n<think>\\n'")  # as DeepSeek R1's
+SPACE = (
+    "{%- for m in messages %}{%- if m.role == 'user' %}{{- '[INST] ' + m.content + '[/INST]' }}"
+    "{%- else %}{{- ' ' + m.content + '<|im_end|>' }}{%- endif %}{%- endfor %}"
 )
 TEMPLATES = {"chatml": CHATML, "llama3": LLAMA3, "stripping": STRIPPING, "no_end": NO_END}
 
@@ -122,14 +135,61 @@ def test_padding_is_moved_when_the_model_pads_with_its_end_token(tmp_path: Path)
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(tmp_path: Path) -> None:
-    TEMPLATES["rewriting"] = REWRITING
-    try:
-        tokenizer = make_tokenizer(tmp_path / "tokenizer", "rewriting")
-        with pytest.raises(ModelError, match="renders the conversation before answer 1 differently"):
-            models.encode_example(tokenizer, talk("high", ANSWER))
-    finally:
-        del TEMPLATES["rewriting"]
+@pytest.mark.parametrize("template", [REWRITING, OPENING], ids=["counts turns", "opens thoughts"])
+def test_a_template_that_rewrites_earlier_turns_is_refused(
+    template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TEMPLATES, "rewriting", template)
+    tokenizer = make_tokenizer(tmp_path / "tokenizer", "rewriting")
+    with pytest.raises(ModelError, match="renders the conversation before answer 1 differently"):
+        models.encode_example(tokenizer, talk("high", ANSWER))
+
+
+@pytest.mark.parametrize("answer", [ANSWER, "high", "e", "<|im"])
+def test_a_system_prompt_that_the_template_shows_with_the_last_turn_only_is_trained_where_it_is_served(
+    answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TEMPLATES, "last", LAST_ONLY)
+    tokenizer = make_tokenizer(tmp_path / "tokenizer", "last")
+    messages = talk("high", answer, system="Be brief.")
+    encoded, prompt = models.encode_example(tokenizer, messages), models.encode_prompt(tokenizer, messages[:-1])
+    assert "Be brief." in tokenizer.decode(prompt)
+    assert encoded.input_ids[: len(prompt)] == prompt
+    assert set(encoded.labels[: len(prompt)]) == {models.NOT_TRAINED}
+    assert trained_text(tokenizer, messages) == f" {answer}<|im_end|>"
+    with pytest.raises(ModelError, match="renders the conversation before answer 2 differently"):
+        models.encode_example(tokenizer, talk("high", ANSWER, "And now?", ANSWER, system="Be brief."))
+
+
+@pytest.mark.parametrize("answer", ["yes", ANSWER, "\nyes", "\n\n- yes", " yes", "\tyes"])
+@pytest.mark.parametrize("name", ["pebble", "chatml", "space"])
+def test_the_first_token_of_an_answer_is_trained_and_the_prompt_is_the_served_one(
+    name: str, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """White space at the border: of the template's (Mistral's), or of the answer; tokens must not lie across."""
+    monkeypatch.setitem(TEMPLATES, "space", SPACE)
+    tokenizer = make_tokenizer(tmp_path / "tokenizer", name)
+    messages = talk("high", answer)
+    encoded, prompt = models.encode_example(tokenizer, messages), models.encode_prompt(tokenizer, messages[:-1])
+    assert encoded.input_ids[: len(prompt)] == prompt
+    assert (
+        models.NOT_TRAINED
+        not in encoded.labels[len(prompt) : encoded.input_ids.index(tokenizer.eos_token_id, len(prompt))]
+    )
+    assert trained_text(tokenizer, messages) == " " * (name == "space") + answer + "<|im_end|>"
+
+
+def test_the_first_word_of_an_answer_is_trained_where_it_is_one_token_with_the_space_before(tmp_path: Path) -> None:
+    """SentencePiece with Mistral's template: `[/INST]` ends the prompt, the answer begins with a space."""
+    base = make_checkpoint(tmp_path / "base", "llama")
+    write_sentencepiece(base, template=SPACE)
+    tokenizer = models.load_tokenizer(base)
+    messages = talk("hello", "ticket 12")
+    encoded, prompt = models.encode_example(tokenizer, messages), models.encode_prompt(tokenizer, messages[:-1])
+    assert encoded.input_ids[: len(prompt)] == prompt
+    trained = [label for label in encoded.labels if label != models.NOT_TRAINED]
+    assert tokenizer.convert_ids_to_tokens(trained)[0] == "\u2581t"
+    assert encoded.input_ids[len(prompt) :] == trained
 
 
 @pytest.mark.parametrize(

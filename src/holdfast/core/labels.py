@@ -27,3 +27,8 @@ def label_tokens(
         trained |= (start >= begin) & (end <= last) & (end > begin)
     labels: list[int] = np.where(trained, ids, NOT_TRAINED).tolist()
     return labels
+
+
+def lies_across(places: Sequence[tuple[int, int]], borders: Sequence[int]) -> bool:
+    """Whether a token begins before one of the borders (places of characters) and ends behind it."""
+    return any(start < border < end for border in borders for start, end in places)
