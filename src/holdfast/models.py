@@ -162,8 +162,14 @@ def _encode_apart(
 
 def _trained_text(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
     """The rendered conversation, and where in it the answers with their end tokens are."""
-    text = _after_its_prompt(tokenizer, messages, _render(tokenizer, messages, ask=False))
-    spans = [_answer_span(tokenizer, messages, at, text) for at, m in enumerate(messages) if m.role == "assistant"]
+    text = _render(tokenizer, messages, ask=False)
+    turns = [at for at, message in enumerate(messages) if message.role == "assistant"]
+    prompts = [_render(tokenizer, messages[:at], ask=True) for at in turns]
+    if turns == [len(messages) - 1] and not text.startswith(prompts[0]):
+        text = _behind_its_prompt(tokenizer, messages, prompts[0], text)
+    spans = [
+        _answer_span(tokenizer, messages[at].content, prompt, text) for at, prompt in zip(turns, prompts, strict=True)
+    ]
     places = [(begin, last) for begin, last, _ in spans]
     if spans and spans[-1][2]:  # the template ends a turn without a token of its own: the end token is appended
         text = text.rstrip() + str(tokenizer.eos_token)
@@ -171,17 +177,13 @@ def _trained_text(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[st
     return text, places
 
 
-def _after_its_prompt(tokenizer: Tokenizer, messages: Sequence[Message], text: str) -> str:
-    """The rendered conversation, its only answer behind the prompt that asks for it.
+def _behind_its_prompt(tokenizer: Tokenizer, messages: Sequence[Message], prompt: str, text: str) -> str:
+    """The rendered conversation, its only answer behind the prompt that asks for it; as given where they do not fit.
 
     Some templates put the system prompt into a user turn as long as that is the last one (Mistral 7B v0.3): with the
     answer there, it is gone from the text. What is served has it, so what is trained must have it.
     """
-    if sum(message.role == "assistant" for message in messages) != 1 or messages[-1].role != "assistant":
-        return text
-    prompt, content = _render(tokenizer, messages[:-1], ask=True), messages[-1].content
-    if text.startswith(prompt):
-        return text
+    content = messages[-1].content
     marked = _render(tokenizer, [*messages[:-1], Message(role="assistant", content=MARK)], ask=False)
     before, found, end = marked.rpartition(MARK)
     shown = next((form for form in (content, content.strip()) if text.endswith(form + end)), None)
@@ -193,13 +195,11 @@ def _after_its_prompt(tokenizer: Tokenizer, messages: Sequence[Message], text: s
     return prompt.removesuffix(space) + space + shown + end
 
 
-def _answer_span(tokenizer: Tokenizer, messages: Sequence[Message], index: int, text: str) -> tuple[int, int, bool]:
+def _answer_span(tokenizer: Tokenizer, content: str, prompt: str, text: str) -> tuple[int, int, bool]:
     """Character span of one answer with its end token in `text`, and whether that end token is missing."""
-    prompt = _render(tokenizer, messages[:index], ask=True)
-    content = messages[index].content
     if not text.startswith(prompt):
         raise ModelError(
-            f"the chat template renders the conversation before answer {index} differently once the answer is there; "
+            f"the chat template renders what stands before the answer {content[:40]!r} differently once it is there; "
             "what is trained would not be what is served",
             hint="use a template that keeps earlier turns as they are, or rows with one answer each",
         )

@@ -141,7 +141,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(
 ) -> None:
     monkeypatch.setitem(TEMPLATES, "rewriting", template)
     tokenizer = make_tokenizer(tmp_path / "tokenizer", "rewriting")
-    with pytest.raises(ModelError, match="renders the conversation before answer 1 differently"):
+    with pytest.raises(ModelError, match="renders what stands before the answer .* differently once it is there"):
         models.encode_example(tokenizer, talk("high", ANSWER))
 
 
@@ -157,7 +157,7 @@ def test_a_system_prompt_that_the_template_shows_with_the_last_turn_only_is_trai
     assert encoded.input_ids[: len(prompt)] == prompt
     assert set(encoded.labels[: len(prompt)]) == {models.NOT_TRAINED}
     assert trained_text(tokenizer, messages) == f" {answer}<|im_end|>"
-    with pytest.raises(ModelError, match="renders the conversation before answer 2 differently"):
+    with pytest.raises(ModelError, match="renders what stands before the answer .* differently once it is there"):
         models.encode_example(tokenizer, talk("high", ANSWER, "And now?", ANSWER, system="Be brief."))
 
 
