@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from holdfast.conversation import encode_example, render_prompt
 from holdfast.core.chat_template import OFF, has_date, keeps_clock, settle_in, settled, template_of
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Message
-from holdfast.models import encode_example, render_prompt
 
 
 class Refusing:
