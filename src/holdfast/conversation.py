@@ -4,15 +4,18 @@ What is trained begins where the served prompt ends and ends with the token that
 """
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from holdfast.core.chat_template import has_switch
 from holdfast.core.errors import ModelError
 from holdfast.core.labels import NOT_TRAINED, TrainingTokens, label_tokens, lies_across
 from holdfast.core.records import Message
 
 # A fast tokenizer of transformers with a chat template, as `models.load_tokenizer` returns it.
 Tokenizer = Any
+THOUGHTS = re.compile(r"</?think>")
 MARK = "\u27e6answer\u27e7"
 EDIT_TEMPLATE = "change chat_template.jinja in a copy of the model's folder so that it"
 
@@ -80,15 +83,23 @@ def _encode_apart(
     tokenizer: Tokenizer, text: str, borders: Sequence[int], ids: list[int], places: list[tuple[int, int]]
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """Tokens and their places with borders that no token lies across, as where a prompt ends and an answer begins; as
-    given where the pieces alone are another text (SentencePiece puts a space before each)."""
+    given where that is another text.
+
+    SentencePiece puts a space before what is encoded alone; behind a line end, which is then taken off, it does not.
+    """
     cut = [0, *borders, len(text)]
     pieces = [text[a:b] for a, b in itertools.pairwise(cut)]
-    encoded = tokenizer(pieces, add_special_tokens=False, return_offsets_mapping=True)
-    apart = [token for piece in encoded["input_ids"] for token in piece]
-    if tokenizer.decode(apart) != tokenizer.decode(ids):
-        return ids, places
-    shifted = zip(cut, encoded["offset_mapping"], strict=False)
-    return apart, [(start + shift, end + shift) for shift, found in shifted for start, end in found]
+    for lead in ("", "\n"):
+        given = [pieces[0], *(lead + piece for piece in pieces[1:])]
+        encoded = tokenizer(given, add_special_tokens=False, return_offsets_mapping=True)
+        apart: list[tuple[int, int, int]] = []
+        for number, begin in enumerate(cut[:-1]):
+            skip = len(lead) * (number > 0)
+            found = zip(encoded["input_ids"][number], encoded["offset_mapping"][number], strict=True)
+            apart += [(token, a + begin - skip, b + begin - skip) for token, (a, b) in found if b > skip or not number]
+        if tokenizer.decode([token for token, _, _ in apart]) == tokenizer.decode(ids):
+            return [token for token, _, _ in apart], [(a, b) for _, a, b in apart]
+    return ids, places
 
 
 def _trained_text(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
@@ -128,6 +139,11 @@ def _behind_its_prompt(tokenizer: Tokenizer, messages: Sequence[Message], prompt
 
 def _answer_span(tokenizer: Tokenizer, content: str, prompt: str, text: str) -> tuple[int, int, bool]:
     """Character span of one answer with its end token in `text`, and whether that end token is missing."""
+    if THOUGHTS.search(content) and has_switch(str(getattr(tokenizer, "chat_template", ""))):
+        raise ModelError(
+            f"the answer {content[:40]!r} has marks of thoughts, which are off for this base model",
+            hint="take <think> and what it encloses out of the answers",
+        )
     if not text.startswith(prompt):
         raise ModelError(
             f"the chat template renders what stands before the answer {content[:40]!r} differently once it is there; "

@@ -33,9 +33,11 @@ def render_page(
     if tuned["confusion"]:
         blocks += ["## Tuned model: expected label (rows) against given label", _confusion(tuned["confusion"])]
     if proof and proof.get("largest"):
+        limit = proof["threshold"]
         blocks.append(
             f"The {document['items']} items are held out: the largest similarity across splits is "
-            f"{proof['largest']['similarity']:.2f} ({proof['method']}; the limit is {proof['threshold']:g})."
+            f"{proof['largest']['similarity']:.2f} ({proof['method']}; "
+            f"{'no limit was set' if limit is None else f'the limit is {limit:g}'})."
         )
     return "\n\n".join(blocks) + "\n"
 

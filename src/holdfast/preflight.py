@@ -11,6 +11,7 @@ from holdfast.core.rundir import STAGE_NAMES, RunDir
 from holdfast.core.weight_files import require_whole_weights
 from holdfast.evaluate.scorers import require_score
 from holdfast.evaluate.tasks import read_task
+from holdfast.evaluate.verify import check_context
 from holdfast.export.checkpoint import read_checkpoint
 from holdfast.export.vocabulary import read_object, read_vocabulary
 from holdfast.plan.weights import require_weights_of_config
@@ -51,10 +52,11 @@ def _require_convertible(folder: Path) -> None:
 def refuse_before(stage: str, wanted: Collection[str], config: RunConfig, run_dir: RunDir) -> None:
     """Before the folder of a stage is made empty. Raises what `refuse_without_key` raises, ConfigError when answers do
     not get the score `decide.primary`: finished answers must not go for a word that is spelled wrong; ModelError when
-    the server would not read what training writes: neither must hours of a card."""
+    the server would not read what training writes, StageError when a test prompt does not fit its context."""
     refuse_without_key(stage, wanted, config, run_dir)
     if stage in REHEARSED_BEFORE and "verify" in wanted:
-        rehearse(models.find_base_model(config.base_model), run_dir.stage("prepare").path / "test.jsonl")
+        items = run_dir.stage("prepare").path / "test.jsonl"
+        check_context(config, [rehearse(models.find_base_model(config.base_model), items)])
     task = run_dir.stage("prepare").path / "task.json"
     if stage == "evaluate" and task.is_file():
         require_score(read_task(task), config.decide.primary)

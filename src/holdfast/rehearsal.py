@@ -32,15 +32,15 @@ NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
 @cache
-def rehearse(base: Path, items: Path) -> None:
+def rehearse(base: Path, items: Path) -> int:
     """Raise ModelError when llama.cpp cannot serve the tokenizer and chat template of `base`, or reads prompts of the
-    file `items` as other tokens than training. Once for each process."""
+    file `items` as other tokens than training. Returns the tokens of the longest prompt. Once for each process."""
     examples = read_examples(items)
-    examples = examples[:: max(1, len(examples) // ROWS)][:ROWS]
     if not examples:
-        return
+        return 0
     tokenizer = models.load_tokenizer(base)
     longest = max(len(models.encode_prompt(tokenizer, list(example.prompt))) for example in examples)
+    examples = examples[:: max(1, len(examples) // ROWS)][:ROWS]
     with tempfile.TemporaryDirectory(prefix="holdfast-rehearsal-") as name:
         model, gguf = Path(name) / "model", Path(name) / "model.gguf"
         write_stand_in(base, model)
@@ -54,6 +54,7 @@ def rehearse(base: Path, items: Path) -> None:
                 f"template were tried in llama.cpp: {error.message.replace(str(gguf), 'a stand-in model')}",
                 hint=_next_step(error),
             ) from None
+    return longest
 
 
 def _next_step(error: HoldfastError) -> str:

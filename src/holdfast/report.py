@@ -65,7 +65,7 @@ def _ladder(run_dir: RunDir, metric: str) -> list[str]:
     lines = [f"{'the ladder':18}{TITLES.get(metric, metric):>13}{'KL to above':>13}{'MiB':>9}{'tokens/s':>10}"]
     for rung in (*ladder.get("before", ()), *ladder["rungs"]):
         name = {"adapter": f"{rung.get('precision', '')} + adapter"}.get(rung["rung"], rung["rung"])
-        kl = f"{rung['kl_to_above']['mean']:.1e}" if "kl_to_above" in rung else "–"
+        kl = f"{rung['kl_to_above']['mean']:.1e}" if rung.get("kl_to_above") else "–"
         speed = rung.get("tokens_per_second")
         marked = f"{name}{' *' if rung['rung'] == ladder['deploy'] else ''}"
         lines.append(

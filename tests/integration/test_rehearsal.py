@@ -9,7 +9,7 @@ import pytest
 from holdfast import models, preflight, rehearsal
 from holdfast.core import chat_template
 from holdfast.core.config import load_config
-from holdfast.core.errors import ModelError
+from holdfast.core.errors import ModelError, StageError
 from holdfast.core.records import Example, Message, examples_bytes
 from holdfast.core.rundir import RunDir
 from holdfast.rehearsal import rehearse
@@ -115,7 +115,16 @@ def test_it_comes_before_what_takes_long_and_only_where_verify_follows(
     stage: str, wanted: tuple[str, ...], rehearsed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(preflight, "rehearse", lambda base, items: seen.append((base, items)))
+
+    def rehearse(base: Path, items: Path) -> int:
+        seen.append((base, items))
+        return 500
+
+    monkeypatch.setattr(preflight, "rehearse", rehearse)
     config = changed(load_config(write_toy_config(tmp_path)), "evaluate", max_new_tokens=8)
     preflight.refuse_before(stage, wanted, config, RunDir(tmp_path / "run"))
     assert [path.name for _, path in seen] == ["test.jsonl"] * rehearsed
+    tight = changed(config, "verify", n_ctx=507)
+    if rehearsed:
+        with pytest.raises(StageError, match="500 tokens and an answer may have 8: 508 in all"):
+            preflight.refuse_before(stage, wanted, tight, RunDir(tmp_path / "run"))

@@ -192,6 +192,32 @@ def test_the_first_word_of_an_answer_is_trained_where_it_is_one_token_with_the_s
     assert encoded.input_ids[len(prompt) :] == trained
 
 
+def test_with_sentencepiece_no_token_lies_across_the_end_of_the_prompt(tmp_path: Path) -> None:
+    """Mistral's first template has no space there: `]{` was one token; here `he`."""
+    base = make_checkpoint(tmp_path / "base", "llama")
+    write_sentencepiece(base, template=SPACE.replace("'[/INST]'", "'h'").replace("' ' + m.content", "m.content"))
+    tokenizer = models.load_tokenizer(base)
+    messages = talk("hello", "er is 12")
+    whole = tokenizer(models.render_prompt(tokenizer, messages[:-1]) + "er", add_special_tokens=False)["input_ids"]
+    encoded, prompt = models.encode_example(tokenizer, messages), models.encode_prompt(tokenizer, messages[:-1])
+    assert whole[: len(prompt) - 1] != prompt[1:], "encoded as one text, a token lies across"
+    assert encoded.input_ids[: len(prompt)] == prompt
+    assert encoded.labels[len(prompt) :] == encoded.input_ids[len(prompt) :]
+    assert trained_text(tokenizer, messages) == "er is 12<|im_end|>"
+
+
+def test_marks_of_thoughts_in_an_answer_are_refused_where_thoughts_are_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TEMPLATES, "switch", CHATML + "{# enable_thinking #}")
+    switched, plain = (make_tokenizer(tmp_path / name, name) for name in ("switch", "chatml"))
+    for answer in ("<think>hm</think>yes", "see </think>"):
+        assert trained_text(plain, talk("high", answer)) == answer + "<|im_end|>"
+        with pytest.raises(ModelError, match="marks of thoughts") as caught:
+            models.encode_example(switched, talk("high", answer))
+        assert "out of the answers" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "changed", [{"hidden_act": "nope"}, {"rope_scaling": {"rope_type": "nope", "factor": 2.0}}], ids=["act", "rope"]
 )

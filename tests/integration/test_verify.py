@@ -32,7 +32,7 @@ from holdfast.evaluate.scorers import score_sample
 from holdfast.evaluate.tasks import Task
 from holdfast.export.gguf import convert_to_gguf
 from holdfast.export.quantize import quantize_gguf
-from holdfast.runtime import start_server
+from holdfast.runtime import LlamaServer, start_server
 from holdfast.serve.launch import ask, checked_model, prompt_messages, serve
 from tiny_checkpoint import make_adapter
 
@@ -190,6 +190,24 @@ def test_every_rung_is_scored_and_the_samples_are_the_same_twice(run: RunDir) ->
     verify.run(context)
     assert {file.name: file.read_bytes() for file in folder.glob("samples-*.jsonl")} == first
     assert len(list(read_jsonl(folder / "samples-Q4_K_M.jsonl"))) == 6
+
+
+def test_a_model_whose_answers_no_grammar_can_hold_is_verified_without(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """llama.cpp answers 400 for SentencePiece models whose prompt ends in plain text (Zephyr's)."""
+    chat = LlamaServer.chat
+
+    def refusing(self: LlamaServer, *given: Any, **named: Any) -> Any:
+        if named.get("json_schema"):
+            raise ServerError("the server answered 400: Failed to initialize samplers")
+        return chat(self, *given, **named)
+
+    monkeypatch.setattr(LlamaServer, "chat", refusing)
+    verify.run(context_for(run, run_config(), [example(f"The disk of db-{i} is full", i) for i in range(3)]))
+    assert json.loads((run.stage("verify").path / "ladder.json").read_text())["structured"] is None
+    shown = capsys.readouterr()
+    assert "clients must not send response_format" in shown.out + shown.err
 
 
 def test_awkward_rows_differ_only_for_reasons_that_are_told(exported: Path) -> None:

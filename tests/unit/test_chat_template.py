@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holdfast.conversation import encode_example, render_prompt
-from holdfast.core.chat_template import OFF, has_date, keeps_clock, settle_in, settled, template_of
+from holdfast.core.chat_template import OFF, has_date, keeps_clock, settle_in, settled, stop_tokens, template_of
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Message
 
@@ -124,3 +124,13 @@ def test_a_template_that_writes_before_the_answer_is_an_error_with_what_and_the_
     with pytest.raises(ModelError, match="'yes' right after its prompt, but '<think></think>yes'") as caught:
         encode_example(Thinking(), rows)
     assert "chat_template.jinja" in caught.value.hint
+
+
+def test_the_tokens_at_which_servers_stop_are_those_of_both_files(tmp_path: Path) -> None:
+    assert stop_tokens(tmp_path) == frozenset()
+    (tmp_path / "config.json").write_text('{"eos_token_id": 1}')
+    assert stop_tokens(tmp_path) == {1}
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 8]}')
+    assert stop_tokens(tmp_path) == {1, 7, 8}
+    (tmp_path / "config.json").write_text('{"eos_token_id": null}')
+    assert stop_tokens(tmp_path) == {7, 8}

@@ -280,6 +280,14 @@ def test_stage_writes_the_decision_and_a_page(tmp_path: Path) -> None:
     assert "| low | 5 | 68 | 2 |" in page and "similarity across splits is 0.41" in page
 
 
+def test_the_page_says_that_no_limit_of_similarity_was_set(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    report = tmp_path / "prepare" / "report.json"
+    report.write_text(report.read_text().replace("0.8", "null"))
+    run(context)
+    assert "0.41 (exact; no limit was set)" in (tmp_path / "out" / "decision.md").read_text()
+
+
 def test_stage_does_not_raise_for_a_bad_verdict(tmp_path: Path) -> None:
     run(make_context(tmp_path, decide={"minimum_score": 1.0}))
     assert json.loads((tmp_path / "out" / "decision.json").read_text())["exit_code"] == 10

@@ -1,9 +1,9 @@
 """The configuration: one frozen section for each stage, named as Axolotl and Hugging Face users expect."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from holdfast.core.audit_config import AuditConfig
 from holdfast.core.errors import ConfigError
@@ -179,6 +179,12 @@ class RunConfig(Section):
     decide: DecideConfig = DecideConfig()
     audit: AuditConfig = AuditConfig()
     serve: ServeConfig = ServeConfig()
+
+    @model_validator(mode="after")
+    def _adapter_file(self) -> Self:
+        if self.export.lora_gguf and self.train.use_dora:
+            raise ValueError("export.lora_gguf: a DoRA adapter cannot be a GGUF file; the merged files hold it")
+        return self
 
     @field_validator("export")
     @classmethod

@@ -99,8 +99,11 @@ def join(tallies: Sequence[Tally]) -> Tally:
     )
 
 
-def measure_row(example: Example, labels: Sequence[int], prompt_tokens: int, ends: Collection[int]) -> RowTokens:
-    """Count one row. A run of trained labels is one answer; it must end with one of `ends`."""
+def measure_row(
+    example: Example, labels: Sequence[int], prompt_tokens: int, ends: Collection[int], stops: Collection[int] = ()
+) -> RowTokens:
+    """Count one row. A run of trained labels is one answer; it must end with one of `ends`, and have none of them and
+    of `stops` before."""
     import numpy as np
 
     array = np.array([*labels, NOT_TRAINED], dtype=np.int64)
@@ -110,7 +113,7 @@ def measure_row(example: Example, labels: Sequence[int], prompt_tokens: int, end
     trained = int(is_trained.sum())
     ended = sum(last in ends for last in runs)
     inside = is_trained[:-1] & is_trained[1:]  # an answer goes on after this token
-    early = int(np.isin(array[:-1][inside], list(ends)).sum())
+    early = int(np.isin(array[:-1][inside], [*ends, *stops]).sum())
     return RowTokens(example.source, len(labels), trained, max(answers, len(runs)), ended, prompt_tokens, early)
 
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from msgspec import structs
 
+from holdfast.core.chat_template import stop_tokens
 from holdfast.core.console import Console
+from holdfast.core.errors import ModelError
+from holdfast.core.labels import TrainingTokens
 from holdfast.core.records import Example, Message, Split, decode_example, encode_example
 from holdfast.core.shards import Piece, Range, cut, load, read_lines, run_shards, shard_files
 from holdfast.dataset.audit import NOT_TRAINED, RowTokens, Tally, join, measure_row, tally
@@ -49,10 +52,11 @@ class Fitted(NamedTuple):
 
 
 class Encoder(NamedTuple):
-    """A tokenizer, and the tokens that end an answer."""
+    """A tokenizer, the tokens that end an answer, and those at which a server stops by the model's own list."""
 
     tokenizer: Any
     ends: frozenset[int]
+    stops: frozenset[int] = frozenset()
 
 
 def fit_split(
@@ -156,16 +160,29 @@ def measure(encoder: Encoder, examples: Sequence[Example], *, with_prompt: bool)
     """Rows in tokens; prompt tokens are 0 unless asked for."""
     from holdfast import models
 
-    encoded = models.encode_examples(encoder.tokenizer, [example.messages for example in examples])
+    try:
+        encoded = models.encode_examples(encoder.tokenizer, [example.messages for example in examples])
+    except ModelError:
+        encoded = [_encode_named(encoder.tokenizer, example) for example in examples]
     return [
         measure_row(
             example,
             tokens.labels,
             len(models.encode_prompt(encoder.tokenizer, example.prompt)) if with_prompt else 0,
             encoder.ends,
+            encoder.ends | encoder.stops,
         )
         for example, tokens in zip(examples, encoded, strict=True)
     ]
+
+
+def _encode_named(tokenizer: Any, example: Example) -> TrainingTokens:
+    from holdfast import models
+
+    try:
+        return models.encode_example(tokenizer, example.messages)
+    except ModelError as error:
+        raise ModelError(f"{example.source}: {error.message}", error.hint) from None
 
 
 def _divided(encoder: Encoder, example: Example, limit: int) -> list[tuple[Example, RowTokens]]:
@@ -182,7 +199,7 @@ def _encoder(model: Path) -> Encoder:
 @lru_cache(maxsize=1)
 def _load(load: Callable[[Path], Any], ends: Callable[[Any], Sequence[int]], model: Path) -> Encoder:
     tokenizer = load(model)
-    return Encoder(tokenizer, frozenset(ends(tokenizer)))
+    return Encoder(tokenizer, frozenset(ends(tokenizer)), stop_tokens(model))
 
 
 def _show(encoder: Encoder, example: Example) -> dict[str, str]:

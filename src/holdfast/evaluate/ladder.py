@@ -42,21 +42,24 @@ def divergence(above: Distribution, below: Distribution) -> float:
     return max(0.0, total)
 
 
-def mean_divergence(above: Sequence[Thoughts], below: Sequence[Thoughts]) -> dict[str, float]:
-    """Mean and largest divergence over all positions, and the share of the positions where the first token changes."""
+def mean_divergence(above: Sequence[Thoughts], below: Sequence[Thoughts]) -> dict[str, float] | None:
+    """Mean and largest divergence over all positions, and the share of the positions where the first token changes;
+    None where nothing could be measured."""
     pairs = [
         pair for a, b in zip(above, below, strict=True) for pair in zip(a.distributions, b.distributions, strict=True)
     ]
     values = [divergence(a, b) for a, b in pairs]
     flips = sum(max(a, key=a.__getitem__) != max(b, key=b.__getitem__) for a, b in pairs)
-    count = max(len(values), 1)
-    return {"mean": sum(values) / count, "largest": max(values, default=0.0), "first_token_changes": flips / count}
+    if not values:
+        return None
+    count = len(values)
+    return {"mean": sum(values) / count, "largest": max(values), "first_token_changes": flips / count}
 
 
-def answer_loss(thoughts: Sequence[Thoughts]) -> float:
-    """Mean negative log-likelihood of the reference answers' tokens, in nats."""
+def answer_loss(thoughts: Sequence[Thoughts]) -> float | None:
+    """Mean negative log-likelihood of the reference answers' tokens, in nats; None where nothing was measured."""
     own = [value for thought in thoughts for value in thought.own if value is not None]
-    return -sum(own) / max(len(own), 1)
+    return -sum(own) / len(own) if own else None
 
 
 def describe_steps(rungs: Sequence[Rung], metric: str, alpha: float, proof: str) -> list[dict[str, Any]]:
@@ -75,7 +78,7 @@ def describe_steps(rungs: Sequence[Rung], metric: str, alpha: float, proof: str)
             "step": STEPS.get(below.line["rung"], "quantisation"),
             "above": above.line["rung"], "below": below.line["rung"], "points": -gap.estimate or 0.0,
             "low": -gap.high or 0.0, "high": -gap.low or 0.0, "won": compared.wins, "lost": compared.losses,
-            "p_value": compared.p_value, "kl": kl["mean"],
+            "p_value": compared.p_value, "kl": kl and kl["mean"],
         })  # fmt: skip
     return steps
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.config import RunConfig
 from holdfast.core.context import StageContext
-from holdfast.core.errors import IntegrityError, StageError
+from holdfast.core.errors import IntegrityError, ServerError, StageError
 from holdfast.core.measures import shown_scores
 from holdfast.core.records import Example, read_examples
 from holdfast.core.resident import peak_memory
@@ -52,6 +52,8 @@ def run(context: StageContext) -> None:
     prompts = [len(models.encode_prompt(tokenizer, list(example.prompt))) for example in test]
     check_context(config, prompts)
     forced = distributions.forced_answers(tokenizer, _spread(test, KL_ITEMS))
+    if len(forced) < min(KL_ITEMS, len(test)):
+        context.console.warn(f"divergences are measured on {len(forced)} answers: the others begin inside a token")
     work = Work(context, tokenizer, test, train, prompts, forced)
     files: list[Rung] = []
     parity: dict[str, dict[str, Any]] = {}
@@ -182,10 +184,17 @@ def climb_with_schema(rung: "Rung", work: Work) -> dict[str, Any] | None:
         return None
     gguf = context.inputs["export"] / rung.line["file"]
     with start_server(gguf, parallel=1, n_ctx=config.verify.n_ctx, threads=config.verify.threads) as server:
-        measured = measure_structured(
-            server, task, work.test, rung.samples, config.evaluate, context.console,
-            metric=config.decide.primary, alpha=config.decide.alpha,
-        )  # fmt: skip
+        try:
+            measured = measure_structured(
+                server, task, work.test, rung.samples, config.evaluate, context.console,
+                metric=config.decide.primary, alpha=config.decide.alpha,
+            )  # fmt: skip
+        except ServerError as error:  # a grammar is extra: without it the file serves as it was measured above
+            context.console.warn(
+                "llama.cpp cannot hold the answers of this model to a JSON schema; clients must not send "
+                f"response_format: {error.message}"
+            )
+            return None
     if measured is None:
         return None
     context.out.write_jsonl("samples-structured.jsonl", measured[1])
@@ -236,7 +245,7 @@ def describe(line: dict[str, Any]) -> str:
     """One line for people: a rung's scores, divergence, size and speed."""
     scores = ", ".join(f"{name} {line[name]:.3f}" for name in shown_scores(line) if isinstance(line.get(name), float))
     speed = f", {line['tokens_per_second']} tokens/s" if "tokens_per_second" in line else ""
-    kl = f", KL {line['kl_to_above']['mean']:.2g} to {line['above']}" if "above" in line else ""
+    kl = f", KL {line['kl_to_above']['mean']:.2g} to {line['above']}" if line.get("kl_to_above") else ""
     return f"{line['rung']}: {scores}{kl}, {line['size_bytes'] / 2**20:.1f} MiB{speed}"
 
 

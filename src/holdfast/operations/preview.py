@@ -69,20 +69,31 @@ def preview(
 
 
 def decode_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """The text of each token. A character that several tokens share stands with the last of them."""
+    """The text of each token. A character that several tokens share stands with the last of them.
+
+    Each is decoded behind the ones before: SentencePiece's first token of a text loses its space.
+    """
     pieces: list[str] = []
     waiting: list[int] = []
+    before: list[int] = []
     for token in ids:
         waiting.append(int(token))
-        text = str(tokenizer.decode(waiting))
+        text = _behind(tokenizer, before, waiting)
         if text.endswith(UNREADABLE) and len(waiting) < 4:
             pieces.append("")
             continue
         pieces.append(text)
-        waiting = []
+        before, waiting = waiting, []
     if waiting:
-        pieces[-1] = str(tokenizer.decode(waiting))
+        pieces[-1] = _behind(tokenizer, before, waiting)
     return pieces
+
+
+def _behind(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> str:
+    """What `ids` add to the text of `before`."""
+    first = str(tokenizer.decode(list(before))) if before else ""
+    whole = str(tokenizer.decode([*before, *ids]))
+    return whole.removeprefix(first) if whole.startswith(first) else str(tokenizer.decode(list(ids)))
 
 
 def runs_of(pieces: Sequence[str], trained: Sequence[bool], ends: Sequence[bool]) -> list[Run]:

@@ -119,6 +119,11 @@ def test_a_quantisation_named_twice_is_refused(tmp_path: Path) -> None:
     assert ":5: export: " in message and "a quantisation is named twice" in message
 
 
+def test_a_dora_adapter_as_a_file_of_its_own_is_refused_before_training(tmp_path: Path) -> None:
+    message = problems(tmp_path, GOOD + "train: {use_dora: true}\nexport: {lora_gguf: true}\n")
+    assert "a DoRA adapter cannot be a GGUF file" in message
+
+
 def test_only_what_is_exported_can_be_deployed(tmp_path: Path) -> None:
     message = problems(tmp_path, GOOD + "verify:\n  deploy: Q8_0\n")
     assert message.endswith("verify.deploy is Q8_0, but export makes only F16, Q4_K_M")

@@ -91,3 +91,11 @@ def test_an_end_token_in_the_middle_of_an_answer_is_an_error() -> None:
 
 
 EARLY = ((ONE, [NO, 5, END, 6, END]), (TWO, [NO, 5, END, NO, 6, END]))
+
+
+def test_a_token_at_which_only_servers_stop_may_end_no_answer_early_either() -> None:
+    """As Llama 3's end of text: in the model's own list, not in its chat template."""
+    labels = [NO, 5, 9, 6, END]
+    check_rows(tally([measure_row(ONE, labels, 1, {END})], 9))
+    with pytest.raises(ContractError, match="in the text of an answer"):
+        check_rows(tally([measure_row(ONE, labels, 1, {END}, {9})], 9))

@@ -98,3 +98,11 @@ def test_when_no_file_is_good_enough_the_best_is_named_as_such() -> None:
     name, why = choose(FILES[1:], {**TUNED, "label_accuracy": 1.0}, "label_accuracy", 0.05)
     assert name == "Q8_0"
     assert "no file is within" in why
+
+
+def test_what_was_not_measured_is_not_said_to_be_nothing() -> None:
+    assert mean_divergence([], []) is None
+    assert answer_loss([]) is None
+    above, below = (Rung({"rung": name}, [sample(0, 1)], []) for name in ("adapter", "merged"))
+    steps = describe_steps([above, below], "label_accuracy", 0.05, "")
+    assert steps[1]["kl"] is None and below.line["kl_to_above"] is None

@@ -51,3 +51,14 @@ def test_the_table_names_lengths_shares_and_drops() -> None:
     lines = length_table({"splits": {"train": split}, "dropped_too_long": ["a:1"]}, 64).splitlines()
     assert lines[1].split() == ["train", "3", "5", "8", "9", "9", "1,234", "25.0", "%", "2/3", "1"]
     assert lines[2].startswith("sequence_len 64; 1 rows dropped")
+
+
+class Pieces:
+    """SentencePiece: the first token of a text loses its space."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(" a" if token else "b" for token in ids).removeprefix(" ")
+
+
+def test_spaces_at_the_beginning_of_tokens_are_shown() -> None:
+    assert decode_pieces(Pieces(), [1, 1, 0, 1]) == ["a", " a", "b", " a"]
