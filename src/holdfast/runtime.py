@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from holdfast.core.errors import ServerError
+from holdfast.core.errors import RefusedRequestError, ServerError
 from holdfast.core.loopback import bring_loopback_up
 from holdfast.core.records import Message
 from holdfast.llama_process import LlamaProcess, start_process
@@ -152,7 +152,7 @@ class LlamaServer:
                 return document
         except urllib.error.HTTPError as error:
             hint = "shorten the text, or raise verify.n_ctx" if "context size" in (reason := _reason(error)) else ""
-            raise ServerError(f"the server answered {error.code} to {route}: {reason}", hint) from None
+            raise RefusedRequestError(f"the server answered {error.code} to {route}: {reason}", hint) from None
         except TimeoutError:
             raise ServerError(f"the server gave no answer to {route} within {seconds:.0f} s") from None
         except (OSError, ValueError) as error:

@@ -1,5 +1,6 @@
 """What the server would not read as training writes it is found before training, with a stand-in model."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,6 @@ def test_text_that_the_tokenizer_normalises_keeps_its_own_hint(items: Path, monk
 
 def make_nfc(folder: Path) -> Path:
     """A base whose tokenizer normalises, as Qwen's."""
-    import json
-
     make_checkpoint(folder)
     document = json.loads((folder / "tokenizer.json").read_text())
     document["normalizer"] = {"type": "NFC"}

@@ -127,10 +127,10 @@ def test_a_template_that_writes_before_the_answer_is_an_error_with_what_and_the_
 
 
 def test_the_tokens_at_which_servers_stop_are_those_of_both_files(tmp_path: Path) -> None:
-    assert stop_tokens(tmp_path) == frozenset()
+    assert stop_tokens(tmp_path) == []
     (tmp_path / "config.json").write_text('{"eos_token_id": 1}')
-    assert stop_tokens(tmp_path) == {1}
+    assert stop_tokens(tmp_path) == [1]
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 8]}')
-    assert stop_tokens(tmp_path) == {1, 7, 8}
+    assert stop_tokens(tmp_path) == [7, 8, 1]
     (tmp_path / "config.json").write_text('{"eos_token_id": null}')
-    assert stop_tokens(tmp_path) == {7, 8}
+    assert stop_tokens(tmp_path) == [7, 8]

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from finished_stage import finish_stage
 from holdfast.core.config import DecideConfig, RunConfig
 from holdfast.core.console import Console
 from holdfast.core.context import StageContext
 from holdfast.core.errors import IntegrityError
-from holdfast.core.manifest import Manifest, describe_products, write_manifest
 from holdfast.core.rundir import RunDir, StageFolder
 from holdfast.decide import EXIT_CODES, Decision, decide, run
 
@@ -256,10 +256,7 @@ def make_context(folder: Path, **sections: Any) -> StageContext:
     (folder / "export").mkdir()
     for name in ("F16", "Q4_K_M"):
         (folder / "export" / f"m-{name}.gguf").write_text(name)
-    write_manifest(folder / "export", Manifest(
-        stage="export", stage_version=1, key="sha256:0", config={}, materials={}, environment={}, seed=1, started_at="",
-        products=describe_products(folder / "export"), finished_at="", seconds=0,
-    ))  # fmt: skip
+    finish_stage(folder / "export", "export", {})
     config = RunConfig.model_validate({"name": "triage", "collect": {"sources": [{"path": "a"}]}, **sections})
     inputs = {stage: folder / stage for stage in (*documents, "export")}
     return StageContext(config, StageFolder(folder / "out"), inputs, Console(quiet=True), RunDir(folder))

@@ -60,14 +60,14 @@ def template_of(folder: Path) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def stop_tokens(folder: Path) -> frozenset[int]:
+def stop_tokens(folder: Path) -> list[int]:
     """Ids of the tokens at which a server stops by the model's own files, beside those of its chat template."""
-    found: set[int] = set()
+    found: list[int] = []
     for name in ("generation_config.json", "config.json"):
         file = folder / name
         ids = json.loads(file.read_bytes()).get("eos_token_id") if file.is_file() else None
-        found |= {number for number in (ids if isinstance(ids, list) else [ids]) if isinstance(number, int)}
-    return frozenset(found)
+        found += [number for number in (ids if isinstance(ids, list) else [ids]) if isinstance(number, int)]
+    return list(dict.fromkeys(found))
 
 
 def settle_in(folder: Path) -> None:

@@ -67,6 +67,10 @@ class ServerError(HoldfastError):
     """The llama.cpp server did not start or did not answer."""
 
 
+class RefusedRequestError(ServerError):
+    """The llama.cpp server answered a request with an error; it still runs."""
+
+
 class ContractError(HoldfastError):
     """Data breaks its contract."""
 

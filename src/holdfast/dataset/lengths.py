@@ -199,7 +199,7 @@ def _encoder(model: Path) -> Encoder:
 @lru_cache(maxsize=1)
 def _load(load: Callable[[Path], Any], ends: Callable[[Any], Sequence[int]], model: Path) -> Encoder:
     tokenizer = load(model)
-    return Encoder(tokenizer, frozenset(ends(tokenizer)), stop_tokens(model))
+    return Encoder(tokenizer, frozenset(ends(tokenizer)), frozenset(stop_tokens(model)))
 
 
 def _show(encoder: Encoder, example: Example) -> dict[str, str]:

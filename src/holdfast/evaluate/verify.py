@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core.config import RunConfig
 from holdfast.core.context import StageContext
-from holdfast.core.errors import IntegrityError, ServerError, StageError
+from holdfast.core.errors import IntegrityError, RefusedRequestError, StageError
 from holdfast.core.measures import shown_scores
 from holdfast.core.records import Example, read_examples
 from holdfast.core.resident import peak_memory
@@ -53,7 +53,7 @@ def run(context: StageContext) -> None:
     check_context(config, prompts)
     forced = distributions.forced_answers(tokenizer, _spread(test, KL_ITEMS))
     if len(forced) < min(KL_ITEMS, len(test)):
-        context.console.warn(f"divergences are measured on {len(forced)} answers: the others begin inside a token")
+        context.console.warn(f"divergences: {len(forced)} answers measured, the others are empty or begin in a token")
     work = Work(context, tokenizer, test, train, prompts, forced)
     files: list[Rung] = []
     parity: dict[str, dict[str, Any]] = {}
@@ -189,7 +189,7 @@ def climb_with_schema(rung: "Rung", work: Work) -> dict[str, Any] | None:
                 server, task, work.test, rung.samples, config.evaluate, context.console,
                 metric=config.decide.primary, alpha=config.decide.alpha,
             )  # fmt: skip
-        except ServerError as error:  # a grammar is extra: without it the file serves as it was measured above
+        except RefusedRequestError as error:  # a grammar is extra: without it the file serves as it was measured above
             context.console.warn(
                 "llama.cpp cannot hold the answers of this model to a JSON schema; clients must not send "
                 f"response_format: {error.message}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from holdfast.core.chat_template import template_of
+from holdfast.core.chat_template import stop_tokens, template_of
 
 TEMPERATURE = 0.2
 _SYSTEM, _USER, _ANSWER, _NEXT = "\u27e6system\u27e7", "\u27e6user\u27e7", "\u27e6answer\u27e7", "\u27e6next\u27e7"
@@ -171,11 +171,8 @@ def _guess(template: str, tokens: dict[str, str]) -> ChatFormat | None:
 
 def stop_texts(folder: Path, format_: ChatFormat | None) -> list[str]:
     """Texts that end an answer: the end tokens of the model, and the token that the chat template puts after one."""
-    config, generation = _read(folder / "config.json"), _read(folder / "generation_config.json")
     added = {t["id"]: t["content"] for t in _read(folder / "tokenizer.json").get("added_tokens") or []}
-    texts = []
-    for value in (generation.get("eos_token_id"), config.get("eos_token_id")):
-        texts += [added.get(number) for number in (value if isinstance(value, list) else [value])]
+    texts = [added.get(number) for number in stop_tokens(folder)]
     texts.append(_text(_read(folder / "tokenizer_config.json").get("eos_token")))
     if format_ is not None:
         texts += [text for text in added.values() if text == format_.assistant[1].strip()]

@@ -153,9 +153,8 @@ def add_vocabulary(writer: "GGUFWriter", folder: Path, size: int) -> None:
     if vocabulary.scores is not None:
         writer.add_token_scores(vocabulary.scores)
     writer.add_token_types(vocabulary.types)
-    logging.getLogger("gguf.vocab").setLevel(
-        logging.ERROR
-    )  # it remarks on how pairs of texts are joined: no chat is one
+    # It remarks on how pairs of texts are joined, which no conversation is.
+    logging.getLogger("gguf.vocab").setLevel(logging.ERROR)
     special = SpecialVocab(folder, load_merges=vocabulary.scores is None, n_vocab=size)
     processor = read_object(folder / "tokenizer.json").get("post_processor") or {}
     if processor.get("type") == "ByteLevel":

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from finished_stage import finish_stage
 from holdfast import decide
 from holdfast.core.config import RunConfig
 from holdfast.core.console import Console
 from holdfast.core.errors import IntegrityError
-from holdfast.core.manifest import Manifest, describe_products, write_manifest
 from holdfast.core.rundir import RunDir
 from holdfast.operations import compare, verdict
 from holdfast.operations.evidence import export_eval
@@ -25,10 +25,7 @@ def finish(run: RunDir, stage: str, files: dict[str, Any]) -> Path:
     folder.mkdir(parents=True)
     for name, document in files.items():
         (folder / name).write_text(json.dumps(document) + "\n")
-    write_manifest(folder, Manifest(
-        stage=stage, stage_version=1, key="k", config={}, materials={}, products=describe_products(folder),
-        environment={}, seed=0, started_at="", finished_at="", seconds=0.0,
-    ))  # fmt: skip
+    finish_stage(folder, stage, {})
     return folder
 
 

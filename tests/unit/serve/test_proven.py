@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from finished_stage import finish_stage
 from holdfast.core.errors import IntegrityError
-from holdfast.core.manifest import Manifest, describe_products, write_manifest
 from holdfast.core.rundir import RunDir
 from holdfast.pipeline import BASE_MODEL, STAGES
 from holdfast.serve.proven import require_proven
@@ -17,12 +17,7 @@ def finish(run: RunDir, stage: str, materials: dict[str, str], content: str = "1
     folder = run.stage(stage).path
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "product.json").write_text(json.dumps([stage, content]))
-    products = describe_products(folder)
-    write_manifest(folder, Manifest(
-        stage=stage, stage_version=1, key="sha256:0", config={}, materials=materials, products=products,
-        environment={}, seed=1, started_at="", finished_at="", seconds=0,
-    ))  # fmt: skip
-    return {f"{stage}/{path}": product.digest for path, product in products.items()}
+    return finish_stage(folder, stage, materials)
 
 
 @pytest.fixture
