@@ -15,6 +15,7 @@ from holdfast.core.errors import ConfigError, HoldfastError, Interrupted, Locked
 
 CODES = {
     "HoldfastError": 1, "UsageError": 2, "ConfigError": 2, "StageError": 1, "ModelError": 1, "ServerError": 1,
+    "RefusedRequestError": 1,
     "ContractError": 20, "DoesNotFitError": 21, "IntegrityError": 22, "KeyFileError": 23, "LockedError": 24,
 }  # fmt: skip
 
