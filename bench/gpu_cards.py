@@ -1,13 +1,14 @@
 """Smaller cards, emulated on a large one: does what the planner chooses really fit there, and how fast is it?
 
     python bench/gpu_cards.py [--only 8GB]   # 8 GB: Qwen2.5-7B at 1,024; 16 GB: Llama-3-8B at 8,192; 24 GB: both
-    python bench/gpu_cards.py --load         # the model comes from files, on the small card from the beginning
+    python bench/gpu_cards.py --load         # every model comes from files, not that of 8 GB alone
     python bench/gpu_cards.py --tight        # how much more than its peak torch must have (plan: fragmentation)
     python bench/gpu_cards.py --smoke        # the same code on a tiny model, CPU or GPU
 
 The process may use the card's memory less what its CUDA context takes (torch.cuda.set_per_process_memory_fraction);
-what the whole process held is measured (`process_gib`) and must not exceed `limit_gib`. On 8 GB several settings are
-tried, the planner's first, until one fits; every attempt is in the answer. One JSON line.
+what the whole process held is measured (`process_gib`) and must not exceed `limit_gib`. On 8 GB the model is loaded
+from files on the small card, as `holdfast train` does it, and several settings are tried, the planner's first, until one
+fits; every attempt is in the answer. Other models are made on the card before it is cut. One JSON line.
 """
 
 import argparse
@@ -73,13 +74,18 @@ def attempts(card: str, limit: float, shape: str, sequence_len: int, rows: int) 
 
 def run(card: str, limit: float, shape: str, sequence_len: int, rows: int) -> dict[str, Any]:
     """Attempts in turn, each in a process of its own, until one fits; `fits` and all attempts."""
+    return _until_one_fits(card, limit, shape, attempts(card, limit, shape, sequence_len, rows))
+
+
+def _until_one_fits(card: str, limit: float, shape: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
     tried: list[dict[str, Any]] = []
-    for case in attempts(card, limit, shape, sequence_len, rows):
-        tried += in_processes([[case]])
+    for case in cases:
+        tried += [{name: value for name, value in row.items() if name != "folder"} for row in in_processes([[case]])]
         if tried and fits(tried[-1], limit):
             break
     good = bool(tried) and fits(tried[-1], limit)
-    return {"card": card, "limit_gib": limit, "shape": shape, "fits": good, "attempts": tried}
+    loaded = "folder" in cases[0]
+    return {"card": card, "limit_gib": limit, "shape": shape, "loaded": loaded, "fits": good, "attempts": tried}
 
 
 def tight(card: str, limit: float, shape: str, sequence_len: int, rows: int) -> dict[str, Any]:
@@ -96,13 +102,11 @@ def tight(card: str, limit: float, shape: str, sequence_len: int, rows: int) -> 
 
 
 def load(card: str, limit: float, shape: str, sequence_len: int, rows: int) -> dict[str, Any]:
-    """The planner's case with a model that is loaded from files, as `holdfast train` does it, on the small card."""
+    """`run` with a model that is loaded from files, as `holdfast train` does it, on the small card."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--write", shape, folder]
-        subprocess.run(command, check=True)
-        case = attempts(card, limit, shape, sequence_len, rows)[0] | {"folder": folder}
-        tried = [{name: value for name, value in row.items() if name != "folder"} for row in in_processes([[case]])]
-    return {"card": card, "limit_gib": limit, "shape": shape, "fits": fits(tried[0], limit), "attempts": tried}
+        subprocess.run([sys.executable, __file__, "--write", shape, folder], check=True)
+        cases = [case | {"folder": folder} for case in attempts(card, limit, shape, sequence_len, rows)]
+        return _until_one_fits(card, limit, shape, cases)
 
 
 def write_model(shape: str, folder: str) -> None:
@@ -123,15 +127,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--tight", action="store_true", help="the least memory beyond its peak that torch trains with")
-    parser.add_argument("--load", action="store_true", help="load the model from files on the small card")
+    parser.add_argument("--load", action="store_true", help="load every model from files on the small card")
     parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--only", help="one card, for example 8GB")
     options = parser.parse_args()
     if options.write:
         return write_model(*options.write)
     cards = (("8GB", 7.5, "smoke", 256, 2),) if options.smoke else CARDS
-    measure = tight if options.tight else load if options.load else run
-    rows = [measure(*card) for card in cards if options.only in (None, card[0])]
+    rows = []
+    for card in (card for card in cards if options.only in (None, card[0])):
+        measure = tight if options.tight else load if options.load or card[0] == "8GB" else run
+        rows.append(measure(*card))
     name = "gpu_cards --tight" if options.tight else "gpu_cards"
     print(json.dumps({"bench": name, **environment(), "rows": rows}))
     return None

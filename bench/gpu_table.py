@@ -2,8 +2,8 @@
 
 Usage: python bench/gpu_table.py bench/results/FILE.json
 
-The share of the limit is useful work (forward and backward through frozen weights, nothing recomputed) over the
-measured rate of an 8192^3 bf16 product.
+The share of the limit is useful work (forward and backward through frozen weights, nothing recomputed; the scores of
+all tokens, labelled or not; attention not counted) over the measured rate of an 8192^3 bf16 product.
 """
 
 import json
@@ -23,14 +23,15 @@ def line(row: dict[str, Any], limit: float) -> str:
     """One row of the table."""
     shape = shape_of(SHAPES[row["shape"]], Path(row["shape"]))
     flop = 4 * (shape.linear_weights + shape.vocabulary * shape.hidden)
-    policy = row.get("level") or ""
-    policy += " offload" if row.get("offload") else ""
+    offload = row.get("offload") or (row["trainer"] == "unsloth" and "level" not in row)
+    policy = row.get("level", "layer")
+    policy += " offload" if offload else ""
     policy += " kept weights" if row.get("keep_weights") else ""
     share = row["tokens_per_second"] * flop / limit / 1e12
     return (
         f"| {row['trainer']} | {row['shape']} {row['base']} | {row['tokens']} | {policy} | "
         f"{row['tokens_per_second']:,.0f} "
-        f"| {row['peak_gib']:.2f} | {row['reserved_gib']:.2f} | {100 * share:.0f} % |"
+        f"| {row['peak_gib']:.2f} | {row['reserved_gib']:.2f} | {row['process_gib']:.2f} | {100 * share:.0f} % |"
     )
 
 
@@ -52,18 +53,23 @@ def small_cards(document: dict[str, Any]) -> None:
         )
 
 
+def trainers(document: dict[str, Any]) -> None:
+    """The table of trainers side by side, the fastest first for each number of tokens."""
+    rows = [row for row in document["rows"] if "peak_gib" in row and "card_gib" not in row]
+    print(f"{document['card']}, {document['date']}, torch {document['torch']}, {document['gemm_tflops']:.0f} TFLOP/s\n")
+    print("| trainer | model | tokens/step | recompute | tokens/s | peak GiB | reserved | process | of the limit |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for row in sorted(rows, key=lambda r: (r["shape"], r["tokens"], -r["tokens_per_second"])):
+        print(line(row, document["gemm_tflops"]))
+
+
 def main() -> None:
     """Print the table."""
     document = json.loads(Path(sys.argv[1]).read_text())
-    if document["bench"] == "gpu_cards":
-        return small_cards(document)
-    rows = [row for row in document["rows"] if "peak_gib" in row and "card_gib" not in row]
-    print(f"{document['card']}, {document['date']}, torch {document['torch']}, {document['gemm_tflops']:.0f} TFLOP/s\n")
-    print("| trainer | model | tokens/step | recompute | tokens/s | peak GiB | reserved GiB | of the limit |")
-    print("|---|---|---|---|---|---|---|---|")
-    for row in sorted(rows, key=lambda r: (r["shape"], r["tokens"], -r["tokens_per_second"])):
-        print(line(row, document["gemm_tflops"]))
-    return None
+    tables = {"gpu_cards": small_cards, "train_gpu": trainers}
+    if document["bench"] not in tables:
+        raise SystemExit(f"{sys.argv[1]}: of {document['bench']}; there are tables for {' and '.join(tables)}")
+    tables[document["bench"]](document)
 
 
 if __name__ == "__main__":

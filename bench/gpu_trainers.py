@@ -15,7 +15,7 @@ POLICY = ("offload", "mlp_tokens", "keep_weights", "graph_tokens", "host_embeddi
 
 
 def run_config(base: str, tokens: int, **train: Any) -> Any:
-    """Settings of performance.md: LoRA r 16 on all matrices, paged 8-bit AdamW, packing, no dropout."""
+    """Settings of docs/benchmarks.md: LoRA r 16 on all matrices, paged 8-bit AdamW, packing, no dropout."""
     from holdfast.core.config import RunConfig
 
     settings = {
@@ -55,7 +55,10 @@ def holdfast_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
 
 
 def trl_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
-    """TRL as it comes: `trl` = padded batches, `trl-liger` = packing and Liger's kernels; checkpointing in both."""
+    """TRL as it comes: `trl` = padded batches, `trl-liger` = packing and Liger's kernels; checkpointing in both.
+
+    A padded batch has as many rows as make `tokens` real ones on the average.
+    """
     import torch
     from datasets import Dataset
     from gpu_model import WordTokenizer, build_model, documents
@@ -66,7 +69,8 @@ def trl_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
     model.config.use_cache = False
     packed, cuda = case["trainer"] == "trl-liger", torch.cuda.is_available()
     rows = documents((steps + 4) * case["tokens"], model.config.vocab_size, case["tokens"])
-    batch = 1 if packed else max(1, round(case["tokens"] / 410))
+    average = sum(len(row["input_ids"]) for row in rows) / len(rows)
+    batch = 1 if packed else max(1, round(case["tokens"] / average))
     arguments = SFTConfig(
         output_dir=str(folder), per_device_train_batch_size=batch, max_steps=steps, learning_rate=1e-4,
         lr_scheduler_type="constant", optim="paged_adamw_8bit", max_length=case["tokens"] if packed else 1024,
@@ -82,7 +86,10 @@ def trl_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
 
 
 def unsloth_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
-    """Unsloth on packed rows with its own checkpoint offload (it loads a folder: weights are written first)."""
+    """Unsloth on packed rows with its own checkpoint offload, or (level `none`) without any recomputation.
+
+    It loads a folder: weights are written first.
+    """
     from unsloth import FastLanguageModel  # isort: skip (first: it patches what is imported after it)
 
     from datasets import Dataset
@@ -96,12 +103,14 @@ def unsloth_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
         built.save_pretrained(home)
         WordTokenizer.build().save_pretrained(home)
         del built
+    again: Any = False if case.get("level") == "none" else "unsloth"
     model, tokenizer = FastLanguageModel.from_pretrained(
-        str(home), max_seq_length=case["tokens"], load_in_4bit=True, local_files_only=True
-    )
+        str(home), max_seq_length=case["tokens"], load_in_4bit=True, local_files_only=True,
+        use_gradient_checkpointing=again,
+    )  # fmt: skip
     vocabulary = model.config.vocab_size
     model = FastLanguageModel.get_peft_model(
-        model, r=16, lora_alpha=32, lora_dropout=0, bias="none", use_gradient_checkpointing="unsloth",
+        model, r=16, lora_alpha=32, lora_dropout=0, bias="none", use_gradient_checkpointing=again,
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     )  # fmt: skip
     rows = documents((steps + 4) * case["tokens"], vocabulary, case["tokens"])
@@ -109,7 +118,7 @@ def unsloth_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
         output_dir=str(folder), per_device_train_batch_size=1, max_steps=steps, learning_rate=1e-4,
         lr_scheduler_type="constant", optim="paged_adamw_8bit", max_length=case["tokens"], packing=True,
         gradient_accumulation_steps=1, logging_steps=1, save_strategy="no", report_to="none", bf16=True,
-        disable_tqdm=True, seed=1,
+        gradient_checkpointing=bool(again), disable_tqdm=True, seed=1,
     )  # fmt: skip
     return SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
 

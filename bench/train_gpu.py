@@ -5,16 +5,21 @@
     python bench/train_gpu.py --case holdfast Qwen2.5-7B nf4 16384 cheap
     python bench/train_gpu.py --smoke                     # the same code on a tiny model, CPU or GPU
 
-Each trainer runs in a process of its own (some of them patch the libraries). tokens/s counts real tokens, never
-padding; peak_gib is torch's peak allocated over the measured steps, reserved_gib what its allocator held. A signal ends
-it early: it prints what it has, with `cut: true`.
+Each trainer runs in a process of its own (some of them patch the libraries), over the same documents and as many steps.
+tokens/s counts real tokens, never padding, and is that of the median step after the first three (all are in `step_ms`);
+so what happens once, such as the capture of a graph, is left out for every trainer. peak_gib is torch's peak allocated
+over all steps, reserved_gib what its allocator held, process_gib what the whole process held. A signal ends it early: it
+prints what it has, with `cut: true`.
 """
 
 import argparse
+import hashlib
+import itertools
 import json
 import os
 import platform
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -112,14 +117,20 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
                 cut_card(case)
             at_rest = torch.cuda.memory_allocated()
         trainer.train()
-    seconds, tokens = marks[-1][0] - marks[0][0], marks[-1][1] - marks[0][1]
-    found = case | {
-        "tokens_per_second": round(tokens / seconds, 1),
-        "tokens_per_step": tokens // (len(marks) - 1),
-        "step_ms": [round(1e3 * (b[0] - a[0]), 1) for a, b in zip(marks, marks[1:], strict=False)],
-        "losses": [round(x, 4) for x in losses],
-    }
+    found = case | speed(marks) | {"losses": [round(x, 4) for x in losses]}
     return found | (memory_of_card(held[0], at_rest) if cuda else {})
+
+
+def speed(marks: list[tuple[float, int]]) -> dict[str, Any]:
+    """Rates of the steps between (seconds, tokens so far) at their ends: `tokens_per_second` is the median step's."""
+    seconds = [after[0] - before[0] for before, after in itertools.pairwise(marks)]
+    tokens = (marks[-1][1] - marks[0][1]) / len(seconds)
+    return {
+        "tokens_per_second": round(tokens / statistics.median(seconds), 1),
+        "mean_tokens_per_second": round(tokens / statistics.mean(seconds), 1),
+        "tokens_per_step": int(tokens),
+        "step_ms": [round(1e3 * step, 1) for step in seconds],
+    }
 
 
 def memory_of_card(held: int, at_rest: int) -> dict[str, Any]:
@@ -145,13 +156,15 @@ def run_cases(cases: list[dict[str, Any]]) -> None:
     for case in cases:
         began = time.perf_counter()
         try:
-            row = measure(case, steps=case.pop("steps", 5))
+            row = measure(case, steps=case.pop("steps", 5), warm=case.pop("warm", 2))
         except Exception as error:  # noqa: BLE001 (a peer may fail in any way; the others must still be measured)
             import traceback
 
             traceback.print_exc(file=sys.stderr)
             row = case | {"error": f"{type(error).__name__}: {str(error)[:300]}"}
         row["wall_s"] = round(time.perf_counter() - began, 1)
+        if case["trainer"] == "unsloth":  # it pins other versions of some libraries than this benchmark has
+            row["versions"] = versions_of("unsloth", "trl", "transformers", "torch", "xformers", "flash-attn")
         print("ROW " + json.dumps(row), flush=True)
         from bitsandbytes.optim import GlobalOptimManager
 
@@ -159,6 +172,7 @@ def run_cases(cases: list[dict[str, Any]]) -> None:
         GlobalOptimManager.get_instance().module_weight_config_triple.clear()
         gc.collect()
         if torch.cuda.is_available():
+            torch._C._cuda_clearCublasWorkspaces()  # some 34 MB for each kind of product, which a fresh process has not
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
@@ -198,7 +212,10 @@ OURS: dict[int, tuple[dict[str, Any], ...]] = {
 
 
 def peer_groups(shapes: list[str], budgets: list[int]) -> list[list[dict[str, Any]]]:
-    """All trainers at all budgets, each trainer in a process of its own; holdfast with several policies."""
+    """All trainers at all budgets, each trainer in a process of its own; holdfast with several policies.
+
+    Peers compute every layer again, as they come; the fastest of them also without, at the largest budget.
+    """
     groups = []
     for shape in shapes:
         case = {"shape": shape, "base": "nf4"}
@@ -207,26 +224,45 @@ def peer_groups(shapes: list[str], budgets: list[int]) -> list[list[dict[str, An
         groups += [
             [case | {"trainer": trainer, "tokens": t} for t in budgets] for trainer in ("unsloth", "trl-liger", "trl")
         ]
+        groups[-3].append(case | {"trainer": "unsloth", "tokens": max(budgets), "level": "none"})
     for row in (row for group in groups for row in group):
-        row["steps"] = 14 if row["tokens"] <= 1024 else 8 if row["trainer"] == "holdfast" else 4
+        row |= {"steps": 15 if row["tokens"] <= 1024 else 7, "warm": 3}
     return groups
 
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware."""
+def versions_of(*names: str) -> dict[str, str | None]:
+    """Of installed packages; None where one is missing."""
     from importlib import metadata
 
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware. `card_id` is the same in two files when the same card made both (a hash of its UUID)."""
     import torch
 
     names = ("torch", "transformers", "trl", "peft", "bitsandbytes", "liger-kernel", "triton", "accelerate")
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    return {"date": time.strftime("%Y-%m-%d"), "card": card, "python": platform.python_version(), **versions}
+    found: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "card": platform.machine()}
+    if torch.cuda.is_available():
+        uuid = str(torch.cuda.get_device_properties(0).uuid)
+        card_id = hashlib.sha256(uuid.encode()).hexdigest()[:8]
+        found |= {"card": torch.cuda.get_device_name(), "card_id": card_id, "driver": driver()}
+    return found | {"python": platform.python_version()} | versions_of(*names)
+
+
+def driver() -> str | None:
+    """Version of the card's driver."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return None
 
 
 def _in_a_process_of_its_own(option: str) -> Any:

@@ -59,7 +59,7 @@ TABLE = (
         f"{_RUN}: first case of each process, peak less arithmetic: 164 to 212 MB (one 107)",
     ),
     Constant("cost_none", 1.0, "ratio", "measured", f"{_RUN}: 19.3k tokens/s; the other levels in proportion"),
-    Constant("cost_cheap", 1.02, "ratio", "measured", f"{_RUN}: 19.38k tokens/s (none with kept weights: 19.77k)"),
+    Constant("cost_cheap", 1.02, "ratio", "measured", f"{_RUN}: 19.38k tokens/s"),
     Constant("cost_mlp", 1.25, "ratio", "measured", f"{_RUN}: 15.50k tokens/s with offload"),
     Constant("cost_attention", 1.30, "ratio", "measured", f"{_RUN}: 14.87k tokens/s at 8k"),
     Constant("cost_layer", 1.33, "ratio", "measured", f"{_RUN}: 14.86k tokens/s"),

@@ -23,7 +23,7 @@ class DeviceRate(NamedTuple):
     source: str
 
 
-_RUN = "2026-11-21, one H200, torch 2.11: bench/train_gpu.py --peers (docs/benchmarks.md)"
+_RUN = "2026-11-21 and -22, an H200 of four hosts, torch 2.11: bench/train_gpu.py --peers"
 _CLASS = "by the class of the device, not measured"
 
 H200 = DeviceRate("nvidia H200", (37, 330), (480, 610), (350, 700), "measured", _RUN)
@@ -66,11 +66,11 @@ SERVER_BANDWIDTH = (5e9, 80e9)  # byte/s, estimate: two channels of a small mach
 # products.
 ANSWER_TOKENS_PER_SECOND = {"gpu": (60.0, 1500.0), "ram": (2.0, 60.0)}  # of a batch, estimate
 
-SMALL_MODEL = 3e9  # parameters: below, a card waits for launches (Llama-3.2-1B: 264 to 550 TFLOP/s, same command)
+SMALL_MODEL = 3e9  # parameters: below, a card waits for launches (1B: 264 to 550 TFLOP/s, bench/plan_cases.json)
 SMALL_SHARE = 0.54
 SLOW_HOST = 2.2  # times the overhead of a step: at 1k tokens 120 ms on one host, 77 on another (Qwen2.5-7B, H200)
-# Of the sum of the cards. Measured on two H200 with NVLink (2026-11-21, bench/train_two.py): ddp 0.98; fsdp 6,456
-# tokens/s against 3,333 of one card, 0.97. The lower ends are estimates for cards that talk over PCIe.
+# Of the sum of the cards. Measured on two H200 with NVLink (2026-11-21 and -22, bench/train_two.py): ddp 0.96 to 0.98;
+# fsdp 6,456 tokens/s against 3,333 of one card, 0.97. The lower ends are estimates for cards that talk over PCIe.
 DDP_SHARE = (0.85, 1.0)
 FSDP_SHARE = (0.4, 0.98)
 

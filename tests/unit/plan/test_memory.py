@@ -14,7 +14,7 @@ OUTSIDE_TORCH = ("cuda context", "fragmentation")
 
 
 def qwen_7b(sequence_len: int, *, rows: int = 1, packed: bool = True, recompute: bool = True) -> float:
-    """Predicted torch peak in GiB for the shape and settings of performance.md, without fused layers."""
+    """Predicted torch peak in GiB for the shape and settings of docs/benchmarks.md, without fused layers."""
     train = {
         "optimizer": "paged_adamw_8bit", "sample_packing": packed, "gradient_checkpointing": recompute,
         "kernels": {"use": "never"},
@@ -33,14 +33,14 @@ def test_nf4_takes_0_516_bytes_a_weight() -> None:
 
 
 def test_nf4_of_a_7b_keeps_embedding_and_head_in_16_bit() -> None:
-    # 6.53 B weights x 0.516 + 1.09 B x 2 + norms and biases. Not measured alone: performance.md's smallest row (batch
-    # 1, 5.96 GiB with adapter, optimiser and activations of a row) bounds it from above.
+    # 6.53 B weights x 0.516 + 1.09 B x 2 + norms and biases. Not measured alone: TRL's peak with one padded row
+    # (5.96 GiB with adapter, optimiser and activations, one H200, 2026-11-20) bounds it from above.
     weights = memory.weight_bytes(shape_named("Qwen2.5-7B"), "qlora", 2) / GIB
     assert weights == pytest.approx(5.167, abs=0.002)
     assert weights < 5.96
 
 
-# Rows of performance.md that run as holdfast's first version does (TRL, sdpa's dense mask, checkpointing).
+# TRL with sdpa's dense mask and checkpointing on one H200, 2026-11-20, as holdfast's first version ran.
 # Deviation: +2.9 % packed with Liger's loss, -2.4 % with TRL's own, before the 4 % for fragmentation. The mask
 # constant comes from the former row, so this is a consistency check and not a validation. The goal of 3 % over 12
 # configurations, never more than 1 % under, is issue 4's and is not shown here.

@@ -30,7 +30,7 @@ def test_parameters_are_counted_exactly(name: str, tmp_path: Path) -> None:
     assert read_shape(tmp_path).parameters == PARAMETERS[name]
 
 
-def test_matrices_that_take_part_in_products_are_those_of_performance_md() -> None:
+def test_the_matrices_of_a_7b_that_take_part_in_products() -> None:
     shape = shape_named("Qwen2.5-7B")
     assert shape.linear_weights + shape.vocabulary * shape.hidden == pytest.approx(7.07e9, rel=0.001)
 
