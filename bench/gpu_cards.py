@@ -7,8 +7,8 @@
 
 The process may use the card's memory less what its CUDA context takes (torch.cuda.set_per_process_memory_fraction);
 what the whole process held is measured (`process_gib`) and must not exceed `limit_gib`. On 8 GB the model is loaded
-from files on the small card, as `holdfast train` does it, and several settings are tried, the planner's first, until one
-fits; every attempt is in the answer. Other models are made on the card before it is cut. One JSON line.
+from files on the small card, as `holdfast train` does it, and several settings are tried, the planner's first, until
+one fits; every attempt is in the answer. Other models are made on the card before it is cut. One JSON line.
 """
 
 import argparse

@@ -8,8 +8,8 @@
 Each trainer runs in a process of its own (some of them patch the libraries), over the same documents and as many steps.
 tokens/s counts real tokens, never padding, and is that of the median step after the first three (all are in `step_ms`);
 so what happens once, such as the capture of a graph, is left out for every trainer. peak_gib is torch's peak allocated
-over all steps, reserved_gib what its allocator held, process_gib what the whole process held. A signal ends it early: it
-prints what it has, with `cut: true`.
+over all steps, reserved_gib what its allocator held, process_gib what the whole process held. A signal ends it early:
+it prints what it has, with `cut: true`.
 """
 
 import argparse
