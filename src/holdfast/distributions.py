@@ -61,7 +61,7 @@ def think_with(model: models.Model, item: Forced) -> Thoughts:
 
     ids = torch.tensor([item.prompt + item.answer], device=model.device)
     with torch.inference_mode():
-        logits = model(input_ids=ids).logits[0, len(item.prompt) - 1 :].float()
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(item.answer) + 1).logits[0].float()
     logs = logits.log_softmax(-1)
     values, tokens = logs.topk(min(TOP, logs.shape[-1]))
     pairs = zip(tokens.tolist(), values.tolist(), strict=True)

@@ -1,10 +1,16 @@
-"""How likely a model thinks given answers are: many after the same prompt, or the reference of every item."""
+"""How likely a model thinks given answers are: many after the same prompt, or the reference of every item.
 
-from collections.abc import Sequence
+Memory: logits of at most POSITIONS tokens at once (or of one answer that is longer), float32 copies of FLOATS of them.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from holdfast import models
 from holdfast.core.records import Example, Message
+
+POSITIONS = 1024
+FLOATS = 64
 
 
 class ReferenceScore(NamedTuple):
@@ -23,12 +29,25 @@ def score_references(
     rows = [models.encode_example(tokenizer, list(example.messages)) for example in examples]
     starts = [len(models.encode_prompt(tokenizer, list(example.prompt))) for example in examples]
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
+    answers = [len(rows[index].input_ids) - starts[index] + 1 for index in range(len(rows))]
     found: dict[int, ReferenceScore] = {}
-    for begin in range(0, len(order), batch_size):
-        batch = order[begin : begin + batch_size]
+    for batch in _batches(order, answers, batch_size):
         scores = _score_batch(model, tokenizer, [rows[i] for i in batch], [starts[i] for i in batch])
         found.update(zip(batch, scores, strict=True))
     return [found[index] for index in range(len(rows))]
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """`order` in batches of at most `batch_size` whose longest of `lengths`, for all of them, fits into POSITIONS."""
+    batch: list[int] = []
+    for index in order:
+        longest = max(lengths[at] for at in (*batch, index))
+        if batch and (len(batch) == batch_size or longest * (len(batch) + 1) > POSITIONS):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def _score_batch(
@@ -44,17 +63,29 @@ def _score_batch(
     with torch.inference_mode():
         logits = model(
             input_ids=batch["input_ids"].to(model.device), attention_mask=batch["attention_mask"].to(model.device),
-            logits_to_keep=kept,
+            logits_to_keep=kept, use_cache=False,
         ).logits  # fmt: skip
-    logits, wanted = logits[:, :-1].float(), labels[:, labels.shape[1] - logits.shape[1] + 1 :].to(logits.device)
+    logits, wanted = logits[:, :-1], labels[:, labels.shape[1] - logits.shape[1] + 1 :].to(logits.device)
     counted = wanted != models.NOT_TRAINED
     tokens = wanted.clamp(min=0)
-    nats = -logits.log_softmax(-1).gather(2, tokens[:, :, None])[:, :, 0].double() * counted
+    nats = -log_probabilities(logits, tokens) * counted
     right = (logits.argmax(-1) == tokens) & counted
     return [
         ReferenceScore(int(n), float(loss), int(hits))
         for n, loss, hits in zip(counted.sum(1).tolist(), nats.sum(1).tolist(), right.sum(1).tolist(), strict=True)
     ]
+
+
+def log_probabilities(logits: Any, tokens: Any) -> Any:
+    """Of each token, float64 (rows, positions): logits (rows, positions, vocabulary), tokens (rows, positions)."""
+    import torch
+
+    found = [
+        row[start : start + FLOATS].float().log_softmax(-1).gather(1, own[start : start + FLOATS, None])[:, 0].double()
+        for row, own in zip(logits, tokens, strict=True)
+        for start in range(0, max(1, len(own)), FLOATS)
+    ]
+    return torch.cat(found).reshape(tokens.shape)
 
 
 def answer_tokens(tokenizer: models.Tokenizer, prompt: Sequence[Message], answer: str) -> list[int]:
@@ -76,8 +107,7 @@ def log_likelihoods(
     cache, first = _read_prefix(model, rows[0][:shared])
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     found: dict[int, float] = {}
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    for batch in _batches(order, [len(row) - shared for row in rows], batch_size):
         values = _score_rest(model, cache, first, [rows[i][shared:] for i in batch])
         found.update(zip(batch, values, strict=True))
     return [found[index] for index in range(len(rows))]
@@ -94,7 +124,9 @@ def _read_prefix(model: models.Model, tokens: Sequence[int]) -> tuple[Any, Any]:
     import torch
 
     with torch.inference_mode():
-        output = model(input_ids=torch.tensor([list(tokens)], device=model.device), use_cache=True)
+        output = model(
+            input_ids=torch.tensor([list(tokens)], device=model.device), use_cache=True, logits_to_keep=1
+        )  # fmt: skip
     return output.past_key_values, output.logits[0, -1].float().log_softmax(-1)
 
 
@@ -120,6 +152,6 @@ def _score_rest(model: models.Model, cache: Any, first: Any, rests: Sequence[Seq
                 input_ids=tokens[:, :-1], past_key_values=own,
                 attention_mask=torch.cat([past, real[:, :-1].long()], dim=1),
             ).logits  # fmt: skip
-        logs = logits.float().log_softmax(-1).gather(2, tokens[:, 1:, None])[:, :, 0].double()
+        logs = log_probabilities(logits, tokens[:, 1:])
         total = total + (logs * real[:, 1:]).sum(1)
     return [float(value) for value in total.tolist()]

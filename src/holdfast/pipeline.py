@@ -71,14 +71,16 @@ def _prepare_files(config: RunConfig) -> list[str]:
 
 
 PLANTED = ("audit.enabled", "audit.repeats", "audit.canaries", "audit.digits", "audit.seed")
-EXAMPLES = {"prepare": ("test.jsonl", "task.json", "knowledge.json"), BASE_MODEL: ()}
+EXAMPLES = {
+    "prepare": ("test.jsonl", "task.json", "knowledge.json"), "plan": ("evaluate.json",), BASE_MODEL: (),
+}  # fmt: skip
 
 STAGES = (
     Stage("collect", 6, sources.run, ("collect", "redact"), {}, _source_files),
     Stage("prepare", 4, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
           {"collect": ("examples.jsonl", "collect.json", "redaction.json", "knowledge.json"), BASE_MODEL: ()},
           _prepare_files),
-    Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
+    Stage("plan", 2, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 3, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
     Stage("train", 3, train.run, ("train", "sequence_len", "seed"),

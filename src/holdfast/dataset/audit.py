@@ -43,6 +43,7 @@ class Tally:
     densest: float = 0.0
     ended: int = 0
     prompt_max: int = 0
+    answer_max: int = 0
     silent: int = 0
     endless: int = 0
     long: int = 0
@@ -67,6 +68,7 @@ def tally(rows: Sequence[RowTokens], sequence_len: int) -> Tally:
         densest=max((row.trained / row.tokens for row in rows if row.tokens), default=0.0),
         ended=len(rows) - len(endless),
         prompt_max=max((row.prompt_tokens for row in rows), default=0),
+        answer_max=max((row.tokens - row.prompt_tokens for row in rows), default=0),
         silent=len(silent),
         endless=len(endless),
         long=len(long),
@@ -88,6 +90,7 @@ def join(tallies: Sequence[Tally]) -> Tally:
         densest=max((t.densest for t in tallies), default=0.0),
         ended=sum(t.ended for t in tallies),
         prompt_max=max((t.prompt_max for t in tallies), default=0),
+        answer_max=max((t.answer_max for t in tallies), default=0),
         silent=sum(t.silent for t in tallies),
         endless=sum(t.endless for t in tallies),
         long=sum(t.long for t in tallies),

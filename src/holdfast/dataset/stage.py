@@ -175,8 +175,10 @@ def _write_documents(
         context.out.write_text(KNOWLEDGE_FILE, facts.read_text(encoding="utf-8"))
     lengths = {split: describe_lengths(fitted[split].tally) for split in ("train", "valid")}
     rows_of_test = int((divided.splits == SPLITS.index("test")).sum())
-    prompt = {"test_prompt_max": fitted["test"].tally.prompt_max, "sequence_len": config.sequence_len}
-    context.out.write_json("lengths.json", {**lengths, **prompt, "test_rows": rows_of_test})
+    test = fitted["test"].tally
+    prompt = {"test_prompt_max": test.prompt_max, "sequence_len": config.sequence_len}
+    answers = {"test_answer_max": test.answer_max, "test_max": max(test.tokens.tolist(), default=0)}
+    context.out.write_json("lengths.json", {**lengths, **prompt, **answers, "test_rows": rows_of_test})
     repeats = find_repeats(divided, rows)
     context.out.write_json(REPEATS_FILE, repeats)
     warnings = [*find_warnings(config, prepared, rows, FEW_ROWS), *prepared.extension.warnings]

@@ -65,7 +65,8 @@ def answer_loss(thoughts: Sequence[Thoughts]) -> float | None:
 def describe_steps(rungs: Sequence[Rung], metric: str, alpha: float, proof: str) -> list[dict[str, Any]]:
     """What each step costs: `losses` of ladder.json. rungs: adapter, merged, F16, then the quantisations (made of F16).
 
-    `points` are those lost (positive = worse below), with the interval of the paired difference.
+    Without `merged` the step to F16 is both, `merge and conversion`. `points` are those lost (positive = worse below),
+    with the interval of the paired difference.
     """
     steps: list[dict[str, Any]] = [{"step": "template", "points": 0.0, "proof": proof}]
     for number, below in enumerate(rungs[1:], 1):
@@ -75,12 +76,18 @@ def describe_steps(rungs: Sequence[Rung], metric: str, alpha: float, proof: str)
         kl = mean_divergence(above.thoughts, below.thoughts)
         below.line.update(above=above.line["rung"], kl_to_above=kl)
         steps.append({
-            "step": STEPS.get(below.line["rung"], "quantisation"),
+            "step": _step(above, below),
             "above": above.line["rung"], "below": below.line["rung"], "points": -gap.estimate or 0.0,
             "low": -gap.high or 0.0, "high": -gap.low or 0.0, "won": compared.wins, "lost": compared.losses,
             "p_value": compared.p_value, "kl": kl and kl["mean"],
         })  # fmt: skip
     return steps
+
+
+def _step(above: Rung, below: Rung) -> str:
+    if (above.line["rung"], below.line["rung"]) == ("adapter", "F16"):
+        return "merge and conversion"
+    return STEPS.get(below.line["rung"], "quantisation")
 
 
 def choose(rungs: Sequence[Row], tuned: Row, metric: str, allowed: float) -> tuple[str, str]:

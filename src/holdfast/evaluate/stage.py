@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from holdfast.core.canaries import CANARIES_FILE
-from holdfast.core.config import RunConfig
+from holdfast.core.config import EvaluateConfig, RunConfig
 from holdfast.core.context import StageContext
 from holdfast.core.measures import shown_scores
 from holdfast.core.records import read_examples, read_jsonl
@@ -91,7 +91,7 @@ def audit_leaks(context: StageContext) -> None:
     prompt = read_task(inputs["prepare"] / "task.json").system_prompt
     untouched, tuned = (
         leak_audit.probe_model(
-            base, adapter, precision, canaries, config.audit, prompt, config.evaluate.batch_size, context.console
+            base, adapter, precision, canaries, config.audit, prompt, planned(context).batch_size, context.console
         )
         for adapter in (None, inputs["train"] / "adapter")
     )
@@ -114,6 +114,12 @@ def describe_time(replies: Sequence[Reply], seconds: float) -> dict[str, Any]:
         "items": len(replies), "seconds": seconds, "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
         "tokens": tokens, "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
     }  # fmt: skip
+
+
+def planned(context: StageContext) -> EvaluateConfig:
+    """How items are answered, with as many at once as stage plan found room for."""
+    chosen = json.loads((context.inputs["plan"] / "evaluate.json").read_bytes())
+    return context.config.evaluate.model_copy(update={"batch_size": int(chosen["batch_size"])})
 
 
 def quantization_of(config: RunConfig) -> Literal["nf4", "int8", "none"]:
@@ -141,17 +147,15 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     examples = read_examples(context.inputs["prepare"] / "test.jsonl")
     check_items(task, examples, config.decide.primary)
     check_primary(task, examples, config.decide.primary)
-    folder = models.find_base_model(config.base_model)
-    check_room(folder, examples, config.evaluate.max_new_tokens)
+    folder, settings = models.find_base_model(config.base_model), planned(context)
+    check_room(folder, examples, settings.max_new_tokens)
     clock = time.monotonic()
     general = forgetting.read_general_items() if config.evaluate.general_probe else []
     asked = [*examples, *(item.example(task.system_prompt) for item in general)]
     references: list[ReferenceScore] = []
     answers = answer_with_transformers(
-        folder, adapter, quantization_of(config), asked, config.evaluate, console,
-        lambda model, tokenizer: references.extend(
-            score_references(model, tokenizer, examples, config.evaluate.batch_size)
-        ),
+        folder, adapter, quantization_of(config), asked, settings, console,
+        lambda model, tokenizer: references.extend(score_references(model, tokenizer, examples, settings.batch_size)),
     )  # fmt: skip
     replies, others = answers[: len(examples)], answers[len(examples) :]
     seconds = round(time.monotonic() - clock, 2)

@@ -81,7 +81,7 @@ def run(context: StageContext) -> None:
         "deploy": deploy,
         "why": why,
         "tuned": {name: tuned[name] for name in (*tuned["intervals"], "n")},
-        "before": [rung.line for rung in rungs[:2]],
+        "before": [rung.line for rung in rungs[: -len(files)]],
         "losses": steps,
         "kl": ladder.kl_document(len(forced), files[0].thoughts),
         "structured": structured,
@@ -136,22 +136,24 @@ def climb(quantization: str, work: Work) -> "tuple[Rung, dict[str, Any]]":
 
 
 def climb_in_transformers(work: Work) -> "list[Rung]":
-    """The rungs above the files: what was trained (its samples are those of `evaluate`), and the merged model."""
+    """The rungs above the files: what was trained (its samples are those of `evaluate`), and the merged model, where
+    stage plan found room for it."""
     from holdfast import models
     from holdfast.core.records import read_jsonl
     from holdfast.evaluate.runtimes import answer_with_transformers
-    from holdfast.evaluate.stage import quantization_of
+    from holdfast.evaluate.stage import planned, quantization_of
 
     context, config = work.context, work.context.config
     base, precision = models.find_base_model(config.base_model), quantization_of(config)
     merged, adapter = context.inputs["export"] / "merged", context.inputs["train"] / "adapter"
     trained = [row for _, row in read_jsonl(context.inputs["evaluate"] / "samples.jsonl")]
-    replies = answer_with_transformers(merged, None, "none", work.test, config.evaluate, context.console)
+    top = _rung_above("adapter", base, adapter, precision, trained, work)
+    if not json.loads((context.inputs["plan"] / "evaluate.json").read_bytes())["merged"]:
+        context.console.say("  the merged model is not run in transformers: its 16-bit weights do not fit (stage plan)")
+        return [top]
+    replies = answer_with_transformers(merged, None, "none", work.test, planned(context), context.console)
     samples, _ = _score("samples-merged.jsonl", replies, work)
-    return [
-        _rung_above("adapter", base, adapter, precision, trained, work),
-        _rung_above("merged", merged, None, "none", samples, work),
-    ]
+    return [top, _rung_above("merged", merged, None, "none", samples, work)]
 
 
 def _rung_above(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from holdfast.core.config import RunConfig
 from holdfast.core.errors import DoesNotFitError
 from holdfast.plan.constants import GIB, TABLE
+from holdfast.plan.evaluate_choice import answering, choose_evaluation, remarks_on
 from holdfast.plan.expected import expected
 from holdfast.plan.fused_choice import fastest_rows
 from holdfast.plan.fused_memory import Recompute, is_fused, is_varlen
@@ -63,9 +64,13 @@ def make_plan(
     refuse_parts(config.train)
     limits = limits_of(target, config.plan, hardware, config.train.nproc)
     counts = Lengths.of(config, lengths)
+    evaluation = choose_evaluation(shape, config, counts, target, limits)
+    asked, config = config, answering(config, evaluation.batch_size)
     choice = choose_batch(shape, config, counts, target, limits)
     problem = None
-    remarks = _remarks(shape, config, counts, target, limits, choice, hardware)
+    remarks = remarks_on(evaluation, asked, shape, target) + _remarks(
+        shape, config, counts, target, limits, choice, hardware
+    )
     if choice.failed is not None:
         problem = _problem(shape, config, counts, target, choice.failed, limits[choice.failed.place])
         remarks += _fits_in_parts(shape, config, counts, target, limits, choice.failed, hardware)
@@ -89,7 +94,9 @@ def make_plan(
             "attention": "varlen" if device == "cuda" and is_varlen(shape, config.train) else "sdpa",
             "recompute": choice.policy.as_json(shape.layers) if choice.policy is not None else None,
         },
+        "evaluation": evaluation.document(),
         "requested": {
+            "evaluate_batch_size": asked.evaluate.batch_size,
             "micro_batch_size": config.train.micro_batch_size,
             "gradient_accumulation_steps": config.train.gradient_accumulation_steps,
         },

@@ -46,6 +46,8 @@ TABLE = (
         "loss_tile_copies_cpu", 10, "tiles", "measured",
         "2026-11-21, TRL 1.16 on CPU, 21 M parameters, 300 to 4,096 tokens: fitted to peaks of 0.73 to 1.87 GiB",
     ),
+    Constant("scored_positions", 1024, "tokens", "format", "likelihood.py POSITIONS: logits of so many at once"),
+    Constant("scored_floats", 64, "tokens", "format", "likelihood.py FLOATS: two float32 copies of their logits"),
     Constant("loss_rows", 2048, "rows", "format", "train/chunked_loss.py ROWS: logits of so many rows at once"),
     Constant("cpu_unpacked_weights", 2**28, "weights", "format", "train/fast_path.py SMALL: kept unpacked on the CPU"),
     Constant("labelled_share", 2 / 3, "share", "estimate", "tokens with a label, until `prepare` has counted"),

@@ -16,6 +16,7 @@ class Lengths:
     """Counts that matter: the longest training row, all training tokens, the longest test prompt, test rows.
 
     packed: (tokens of a packed row, most rows in it). labelled: most of a batch's tokens that have a label, as a share.
+    longest_test, longest_answer: of a test row, tokens with its reference answer, and of the answer alone.
     """
 
     longest: int
@@ -25,20 +26,33 @@ class Lengths:
     test_rows: int = 0
     packed: Packed = ()
     labelled: float | None = None
+    longest_test: int = 0
+    longest_answer: int = 0
 
     @classmethod
     def of(cls, config: RunConfig, lengths: Mapping[str, Any] | None) -> "Lengths":
-        """From `lengths.json`; without it every row counts as full (`sequence_len`) and totals are not known."""
+        """From `lengths.json`; without it every row counts as full (`sequence_len`) and totals are not known.
+
+        Answers of the test rows, where they were not counted: as long as the model may write.
+        """
+        written = config.evaluate.max_new_tokens
+        unknown = cls(
+            config.sequence_len, None, None, config.sequence_len,
+            longest_test=config.sequence_len + written, longest_answer=written,
+        )  # fmt: skip
         if not lengths or not lengths.get("train"):
-            return cls(config.sequence_len, None, None, config.sequence_len)
+            return unknown
         train, valid = _counts(lengths["train"]), _counts(lengths.get("valid") or [])
         if not train["rows"]:
-            return cls(config.sequence_len, None, None, config.sequence_len)
+            return unknown
         prompt = int(lengths.get("test_prompt_max") or config.sequence_len)
+        answer = int(lengths.get("test_answer_max") or written)
+        test = int(lengths.get("test_max") or prompt + answer)
         longest = min(max(train["longest"], valid["longest"]), config.sequence_len)
         total = min(train["tokens"], train["rows"] * config.sequence_len)
         rows = int(lengths.get("test_rows") or 0)
-        return cls(longest, total, train["rows"], prompt, rows, _packed(lengths["train"]), _labelled(lengths["train"]))
+        packed, labelled = _packed(lengths["train"]), _labelled(lengths["train"])
+        return cls(longest, total, train["rows"], prompt, rows, packed, labelled, test, answer)
 
     def shortened(self, sequence_len: int) -> "Lengths":
         """The same rows cut at `sequence_len`; totals stay, as an upper bound. Test prompts are never cut."""

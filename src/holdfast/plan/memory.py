@@ -1,4 +1,4 @@
-"""Bytes by component for what runs the model in torch: training and evaluating. The other phases are in phases.py.
+"""Bytes by component for training. Evaluating is in evaluate_memory.py, the other phases are in phases.py.
 
 Pure arithmetic on a ModelShape and a RunConfig. Every number that is not arithmetic comes from constants.py.
 """
@@ -62,7 +62,7 @@ def train_memory(
             shape, config.train, tokens, adapter, chosen, quantized=quantized, accumulating=accumulating,
             documents=batch_documents(config, lengths, rows), labelled=lengths.labelled,
         )  # fmt: skip
-        return _with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=True)
+        return with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=True)
     small = shape.linear_weights <= constant("cpu_unpacked_weights")
     if not on_gpu and config.train.quantization != "none" and small:
         parts["unpacked weights"] = wide * shape.linear_weights
@@ -74,7 +74,7 @@ def train_memory(
     }
     if config.train.use_dora:
         parts["dora"] = dora_bytes(shape, config.train, tokens)
-    return _with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=on_gpu)
+    return with_process(_of_one_process(parts, shape, config.train, wide), on_gpu=on_gpu)
 
 
 def _of_one_process(parts: Components, shape: ModelShape, train: TrainConfig, wide: int) -> Components:
@@ -213,29 +213,12 @@ def workspace_bytes(shape: ModelShape, adapter: str, wide: int) -> int:
     return 0 if adapter == "lora" else wide * shape.largest_linear
 
 
-def evaluate_memory(shape: ModelShape, config: RunConfig, lengths: Lengths, *, on_gpu: bool) -> Components:
-    """Generating `evaluate.batch_size` answers at once; the baseline needs the same less the adapter."""
-    wide = 2 if on_gpu else 4
-    batch, prompt = config.evaluate.batch_size, lengths.longest_prompt
-    live = batch * prompt * wide * (4 * shape.hidden + 2 * shape.kv_width + 3 * shape.intermediate)
-    parts = {
-        "weights": weight_bytes(shape, config.train.adapter, wide),
-        "adapter": int(adapter_parameters(shape, config.train) * constant("adapter_bytes")),
-        "kv cache": kv_bytes(shape, batch * (prompt + config.evaluate.max_new_tokens), wide),
-        "activations": live,
-        "attention mask": batch * prompt * prompt * wide,
-        "logits": batch * shape.vocabulary * (wide + 4),
-        "workspace": workspace_bytes(shape, config.train.adapter, wide),
-    }
-    return _with_process(parts, on_gpu=on_gpu)
-
-
 def kv_bytes(shape: ModelShape, tokens: int, wide: int) -> int:
     """Keys and values of `tokens` positions in all layers."""
     return shape.layers * 2 * shape.kv_width * tokens * wide
 
 
-def _with_process(parts: Components, *, on_gpu: bool) -> Components:
+def with_process(parts: Components, *, on_gpu: bool) -> Components:
     """Add what the allocator cannot use again, and what the process itself takes (on a card: the CUDA context)."""
     parts["fragmentation"] = int(sum(parts.values()) * constant("fragmentation"))
     parts["cuda context" if on_gpu else "process"] = int(constant("cuda_context" if on_gpu else "process_train"))

@@ -1,4 +1,4 @@
-"""What every phase of a run needs: training and evaluating are in memory.py, what follows them is here.
+"""What every phase of a run needs; training is in memory.py, evaluating in evaluate_memory.py, what follows is here.
 
 Pure arithmetic on a ModelShape and a RunConfig. Every number that is not arithmetic comes from constants.py.
 """
@@ -7,6 +7,7 @@ from typing import Literal
 
 from holdfast.core.config import RunConfig, TrainConfig
 from holdfast.plan.constants import constant
+from holdfast.plan.evaluate_memory import evaluate_memory
 from holdfast.plan.fused_memory import Recompute, is_fused
 from holdfast.plan.gguf_size import gguf_bytes
 from holdfast.plan.lengths import Lengths
@@ -15,7 +16,6 @@ from holdfast.plan.memory import (
     Demand,
     adapter_parameters,
     batch_tokens,
-    evaluate_memory,
     kv_bytes,
     offloaded,
     optimizer_bytes,

@@ -1,4 +1,5 @@
-"""Stage plan: does the run fit this machine, and with which settings? Products: plan.json, settings.json."""
+"""Stage plan: does the run fit this machine, and with which settings? Products: plan.json, settings.json (for
+training), evaluate.json."""
 
 import json
 
@@ -23,6 +24,7 @@ def run(context: StageContext) -> None:
     context.out.write_json("plan.json", plan)
     refuse_unfit(plan)
     context.out.write_json("settings.json", plan["settings"])
+    context.out.write_json("evaluate.json", plan["evaluation"])
     for line in (describe(plan).splitlines()[0], *describe_expected(plan["expected"])):
         context.console.say(f"  {line}")
     for remark in plan["remarks"]:
