@@ -75,7 +75,7 @@ EXAMPLES = {"prepare": ("test.jsonl", "task.json", "knowledge.json"), BASE_MODEL
 
 STAGES = (
     Stage("collect", 6, sources.run, ("collect", "redact"), {}, _source_files),
-    Stage("prepare", 4, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
+    Stage("prepare", 5, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
           {"collect": ("examples.jsonl", "collect.json", "redaction.json", "knowledge.json"), BASE_MODEL: ()},
           _prepare_files),
     Stage("plan", 1, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
