@@ -83,7 +83,7 @@ STAGES = (
     Stage("baseline", 3, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
     Stage("train", 3, train.run, ("train", "sequence_len", "seed"),
           {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
-    Stage("evaluate", 3, evaluate.run_tuned, ("evaluate", "train", "decide.primary", "decide.alpha", "audit"),
+    Stage("evaluate", 4, evaluate.run_tuned, ("evaluate", "train", "decide.primary", "decide.alpha", "audit"),
           {**EXAMPLES, "collect": ("redacted.bin",),
            "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json", "repeats.json"),
            "train": ("adapter/", "losses.json"), "baseline": ("samples.jsonl", "general.jsonl")}),
