@@ -115,7 +115,8 @@ def write_tokenizer(folder: Path, split: str, *, template: str = CHATML, bos: bo
         "post_processor": post if bos else plain, "decoder": {**plain, "use_regex": True},
         "model": {
             "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+            "ignore_merges": "{1,3}" in split,  # as Llama 3: " an" is a word that no merges make
             "vocab": {word: ids[word] for word in words}, "merges": [m.split() for m in MERGES],
         },
     }  # fmt: skip

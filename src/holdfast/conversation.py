@@ -72,21 +72,39 @@ def encode_examples(tokenizer: Tokenizer, conversations: Sequence[Sequence[Messa
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
     found = []
     for text, own, ids, places in zip(texts, spans, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        if lies_across(places, [begin for begin, _ in own]):
-            ids, places = _encode_apart(tokenizer, text, [begin for begin, _ in own], ids, places)
+        ids, places = _encode_apart(tokenizer, text, [begin for begin, _ in own], ids, places)
         bos = _bos_to_add(tokenizer, text)
         found.append(TrainingTokens(bos + list(ids), [NOT_TRAINED] * len(bos) + label_tokens(ids, places, own)))
     return found
+
+
+def encode_beginning(tokenizer: Tokenizer, prompt: Sequence[Message], answer: str) -> list[int]:
+    """Token ids of a prompt and the beginning of an answer to it, as they stand in `encode_example`; no end token.
+
+    Raises what `encode_example` raises.
+    """
+    if not answer.strip():
+        return encode_prompt(tokenizer, prompt)
+    text, spans = _trained_text(tokenizer, [*prompt, Message(role="assistant", content=answer)])
+    begin = spans[-1][0]
+    shown = answer if answer in text[begin:] else answer.strip()  # some templates trim
+    text = text[: text.index(shown, begin) + len(shown)]
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    borders = [begin for begin, _ in spans]
+    ids, _ = _encode_apart(tokenizer, text, borders, encoded["input_ids"], encoded["offset_mapping"])
+    return _bos_to_add(tokenizer, text) + list(ids)
 
 
 def _encode_apart(
     tokenizer: Tokenizer, text: str, borders: Sequence[int], ids: list[int], places: list[tuple[int, int]]
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """Tokens and their places with borders that no token lies across, as where a prompt ends and an answer begins; as
-    given where that is another text.
+    given where none does, or where that is another text.
 
     SentencePiece puts a space before what is encoded alone; behind a line end, which is then taken off, it does not.
     """
+    if not lies_across(places, borders):
+        return ids, places
     cut = [0, *borders, len(text)]
     pieces = [text[a:b] for a, b in itertools.pairwise(cut)]
     for lead in ("", "\n"):

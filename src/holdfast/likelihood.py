@@ -88,13 +88,6 @@ def log_probabilities(logits: Any, tokens: Any) -> Any:
     return torch.cat(found).reshape(tokens.shape)
 
 
-def answer_tokens(tokenizer: models.Tokenizer, prompt: Sequence[Message], answer: str) -> list[int]:
-    """Token ids of a prompt and the beginning of an answer, as the model would have written it."""
-    return models.encode_prompt(tokenizer, list(prompt)) + list(
-        tokenizer(answer, add_special_tokens=False)["input_ids"]
-    )
-
-
 def log_likelihoods(
     model: models.Model, tokenizer: models.Tokenizer, prompt: Sequence[Message], answers: Sequence[str], batch_size: int
 ) -> list[float]:
@@ -102,7 +95,7 @@ def log_likelihoods(
 
     The tokens that all answers begin with are run once; only what differs is run for each.
     """
-    rows = [answer_tokens(tokenizer, prompt, answer) for answer in answers]
+    rows = [models.encode_beginning(tokenizer, prompt, answer) for answer in answers]
     shared = _shared_prefix(rows)
     cache, first = _read_prefix(model, rows[0][:shared])
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))

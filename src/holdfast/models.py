@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from holdfast.conversation import EDIT_TEMPLATE as EDIT_TEMPLATE
 from holdfast.conversation import Tokenizer as Tokenizer
+from holdfast.conversation import encode_beginning as encode_beginning
 from holdfast.conversation import encode_example as encode_example
 from holdfast.conversation import encode_examples as encode_examples
 from holdfast.conversation import encode_prompt as encode_prompt

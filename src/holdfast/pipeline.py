@@ -77,7 +77,7 @@ EXAMPLES = {
 
 STAGES = (
     Stage("collect", 6, sources.run, ("collect", "redact"), {}, _source_files),
-    Stage("prepare", 4, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
+    Stage("prepare", 5, dataset.run, ("prepare", "augment", "sequence_len", "seed", *PLANTED),
           {"collect": ("examples.jsonl", "collect.json", "redaction.json", "knowledge.json"), BASE_MODEL: ()},
           _prepare_files),
     Stage("plan", 2, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
@@ -85,7 +85,7 @@ STAGES = (
     Stage("baseline", 3, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
     Stage("train", 3, train.run, ("train", "sequence_len", "seed"),
           {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
-    Stage("evaluate", 3, evaluate.run_tuned, ("evaluate", "train", "decide.primary", "decide.alpha", "audit"),
+    Stage("evaluate", 4, evaluate.run_tuned, ("evaluate", "train", "decide.primary", "decide.alpha", "audit"),
           {**EXAMPLES, "collect": ("redacted.bin",),
            "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json", "repeats.json"),
            "train": ("adapter/", "losses.json"), "baseline": ("samples.jsonl", "general.jsonl")}),

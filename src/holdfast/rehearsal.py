@@ -50,7 +50,7 @@ def rehearse(base: Path, items: Path) -> int:
                 check_parity(tokenizer, server, examples)
         except (IntegrityError, ServerError) as error:
             raise ModelError(
-                f"the base model in {base} could be trained, but not served as it was trained; its tokenizer and chat "
+                f"what is trained with the base model in {base} would not be what is served; its tokenizer and chat "
                 f"template were tried in llama.cpp: {error.message.replace(str(gguf), 'a stand-in model')}",
                 hint=_next_step(error),
             ) from None

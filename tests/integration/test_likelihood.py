@@ -1,5 +1,7 @@
 """The shared-prefix shortcut gives the same numbers as one whole forward pass for each answer."""
 
+from pathlib import Path
+
 import pytest
 
 from holdfast import models
@@ -9,7 +11,9 @@ from holdfast.core.errors import StageError
 from holdfast.core.records import Example, Message
 from holdfast.evaluate.leak_audit import attack, rank_of
 from holdfast.evaluate.room import check_room
-from holdfast.likelihood import ReferenceScore, answer_tokens, log_likelihoods, score_references
+from holdfast.likelihood import ReferenceScore, log_likelihoods, score_references
+from tiny_checkpoint import make_checkpoint
+from tiny_sentencepiece import write_sentencepiece
 
 BASE = models.find_base_model("pebble")
 
@@ -21,14 +25,29 @@ def test_likelihoods_differ_as_those_of_whole_forward_passes() -> None:
     prompt = draw_canaries(AuditConfig())[0].example(1, "Be brief.").prompt
     answers = ["The number is 12345678.", "The number is 9.", "The number is 12345679 or so."]
     quick = log_likelihoods(model, tokenizer, prompt, answers, batch_size=2)
-    start = len(answer_tokens(tokenizer, prompt, ""))
+    start = len(models.encode_beginning(tokenizer, prompt, ""))
     slow = []
     for answer in answers:
-        ids = torch.tensor([answer_tokens(tokenizer, prompt, answer)])
+        ids = torch.tensor([models.encode_beginning(tokenizer, prompt, answer)])
         with torch.inference_mode():
             logs = model(input_ids=ids).logits[0].log_softmax(-1)
         slow.append(float(sum(logs[at - 1, ids[0, at]] for at in range(start, ids.shape[1]))))
     assert [value - quick[0] for value in quick] == pytest.approx([value - slow[0] for value in slow], abs=1e-3)
+
+
+@pytest.mark.parametrize("answer", ["in the user 12", " the ticket", "in\nthe 12 "])
+def test_an_answer_that_begins_has_the_tokens_that_it_was_trained_with(answer: str, tmp_path: Path) -> None:
+    base = make_checkpoint(tmp_path / "base", "llama")
+    write_sentencepiece(base)
+    tokenizer, row = models.load_tokenizer(base), turns("the user", answer)
+    prompt, trained = row.prompt, models.encode_example(tokenizer, row.messages).input_ids
+    whole = models.encode_beginning(tokenizer, prompt, answer)
+    word = models.encode_beginning(tokenizer, prompt, answer.split(" 12")[0])
+    start = models.encode_prompt(tokenizer, prompt)
+    assert (trained[: len(whole)], trained[len(whole)]) == (whole, tokenizer.eos_token_id)
+    assert trained[: len(word)] == word and len(whole) >= len(word) > len(start)
+    assert models.encode_beginning(tokenizer, prompt, "") == start
+    assert whole != start + tokenizer(answer, add_special_tokens=False)["input_ids"], "alone it begins with a space"
 
 
 def test_a_model_that_never_saw_the_canaries_ranks_them_anywhere_and_says_none() -> None:

@@ -101,6 +101,24 @@ def make_nfc(folder: Path) -> Path:
     return folder
 
 
+def test_special_tokens_in_a_row_are_the_cause_that_is_named_with_what_to_do(items: Path) -> None:
+    """llama.cpp takes `</s>` for a special token by its look, as in Qwen2.5's vocabulary, where it is none."""
+    base = make_checkpoint(items.parent / "base")
+    document = json.loads((base / "tokenizer.json").read_text())
+    words = document["model"]["vocab"]
+    words["</s>"] = words.pop("\u0100")  # byte 0, which no row has
+    (base / "tokenizer.json").write_text(json.dumps(document))
+    texts = ("all is well", "the log says </s> and <b> there")
+    turns = [(Message(role="user", content=text), Message(role="assistant", content="low")) for text in texts]
+    items.write_bytes(examples_bytes(Example(messages=t, source=f"rows.jsonl:{n}") for n, t in enumerate(turns, 1)))
+    with pytest.raises(
+        ModelError, match=r"1 of 2 rows differ:\n  rows.jsonl:2: .*the row's text holds '</s>', "
+    ) as caught:
+        rehearse(base, items)
+    assert "take '</s>' out of the rows' text" in caught.value.hint
+    assert "chat_template" not in caught.value.hint and "<b>" not in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("stage", "wanted", "rehearsed"),
     [

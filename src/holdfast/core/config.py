@@ -95,7 +95,8 @@ class ExportConfig(Section):
     """GGUF files to write besides F16, each measured by `verify`."""
     merge_base: Literal["auto", "original", "nf4"] = "auto"
     """Weights that a `qlora` adapter is merged into: the original ones, those that the 4-bit model computed with, or
-    `auto` = whichever has the lower loss on the validation answers. `lora` always takes the original ones."""
+    `auto` = whichever has the lower loss on the validation answers. `lora` and `int8` always take the original ones;
+    `nf4` is refused there."""
     imatrix: bool = False
     """Quantise with an importance matrix computed from the training rows; it needs a pass over them."""
     lora_gguf: bool = False
@@ -215,10 +216,21 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         update["redact"] = config.redact.model_copy(update=redact)
     if config.base_model.startswith((".", "/", "~")) or (folder / config.base_model).is_dir():
         update["base_model"] = _absolute(config.base_model, folder)
+    _refuse_contradictions(config, path)
+    return config.model_copy(update=update)
+
+
+def _refuse_contradictions(config: RunConfig, path: Path) -> None:
+    """Raises ConfigError. Only for what is to be run: a finished run that ignored such a key can still be read."""
     if config.verify.deploy not in ("F16", "auto") and config.verify.deploy not in config.export.quantizations:
         made = ", ".join(("F16", *config.export.quantizations))
         raise ConfigError(f"{path}: verify.deploy is {config.verify.deploy}, but export makes only {made}")
-    return config.model_copy(update=update)
+    if config.export.merge_base == "nf4" and config.train.quantization != "nf4":
+        raise ConfigError(
+            f"{path}: export.merge_base is nf4, but train.adapter is {config.train.adapter}: it does not learn on "
+            "4-bit weights, so there are none to merge it into",
+            hint="set export.merge_base to auto or original, or train.adapter to qlora",
+        )
 
 
 def parse_override(text: str) -> tuple[tuple[str, ...], Any]:

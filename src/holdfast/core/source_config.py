@@ -106,7 +106,8 @@ class Source(Section):
     split: Literal["auto", "train", "valid", "test"] = "auto"
     """Where its rows go; `auto` = `prepare` splits them."""
     format: Literal["auto", Format] = "auto"
-    """What the rows are; `auto` = look at them, and say what was found."""
+    """What the rows are; `auto` = look at them, and say what was found. Of `preference` rows only the chosen answer is
+    trained and scored."""
     tickets: TicketOptions | None = None
     """For `format: tickets`: which columns are asked and answered."""
     telemetry: TelemetryOptions = TelemetryOptions()

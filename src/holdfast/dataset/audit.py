@@ -20,7 +20,7 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 class RowTokens(NamedTuple):
     """One row in tokens. tokens, trained: counts; ended: answers that train their end token; answers: how many; early:
-    trained end tokens before the end of an answer."""
+    trained end tokens before the end of an answer; pair: a preference row."""
 
     source: str
     tokens: int
@@ -29,13 +29,15 @@ class RowTokens(NamedTuple):
     ended: int
     prompt_tokens: int
     early: int = 0
+    pair: bool = False
 
 
 @dataclass
 class Tally:
     """Rows of one split, counted. `silent`, `endless`, `long`: how many; of each the first are named in `*_rows`.
 
-    tokens: one count a row. densest: largest share of trained tokens in a row. long_rows: (source, tokens).
+    tokens: one count a row. densest: largest share of trained tokens in a row. long_rows: (source, tokens). pairs:
+    preference rows.
     """
 
     tokens: "NDArray[np.uint32]"
@@ -52,6 +54,7 @@ class Tally:
     early: int = 0
     early_rows: list[str] = field(default_factory=list)
     long_rows: list[tuple[str, int]] = field(default_factory=list)
+    pairs: int = 0
 
 
 def tally(rows: Sequence[RowTokens], sequence_len: int) -> Tally:
@@ -77,6 +80,7 @@ def tally(rows: Sequence[RowTokens], sequence_len: int) -> Tally:
         early=len(early),
         early_rows=[row.source for row in early[:SHOWN]],
         long_rows=[(row.source, row.tokens) for row in long[:SHOWN]],
+        pairs=sum(row.pair for row in rows),
     )
 
 
@@ -99,6 +103,7 @@ def join(tallies: Sequence[Tally]) -> Tally:
         early=sum(t.early for t in tallies),
         early_rows=[row for t in tallies for row in t.early_rows][:SHOWN],
         long_rows=[row for t in tallies for row in t.long_rows][:SHOWN],
+        pairs=sum(t.pairs for t in tallies),
     )
 
 
@@ -117,7 +122,10 @@ def measure_row(
     ended = sum(last in ends for last in runs)
     inside = is_trained[:-1] & is_trained[1:]  # an answer goes on after this token
     early = int(np.isin(array[:-1][inside], [*ends, *stops]).sum())
-    return RowTokens(example.source, len(labels), trained, max(answers, len(runs)), ended, prompt_tokens, early)
+    return RowTokens(
+        example.source, len(labels), trained, max(answers, len(runs)), ended, prompt_tokens, early,
+        example.rejected is not None,
+    )  # fmt: skip
 
 
 def check_rows(found: Tally) -> None:

@@ -136,6 +136,11 @@ def find_warnings(config: RunConfig, prepared: Prepared, lookup: Lookup, few: in
     if parted := sum(f.divided for f in fitted.values()):
         parts = sum(f.parts for f in fitted.values())
         found.append(f"{parted} conversations longer than sequence_len {limit} were split into {parts} at turn borders")
+    if pairs := sum(f.tally.pairs for f in fitted.values()):
+        found.append(
+            f"{pairs} preference row{'s' if pairs > 1 else ''}: only the chosen answer is trained and scored; the "
+            "rejected one stays in the row and is not used"
+        )
     across = divided.near.select(divided.splits[divided.near.a] != divided.splits[divided.near.b])
     for pair in across.select(slice(1)):
         a, b = lookup[pair.a].source, lookup[pair.b].source

@@ -72,14 +72,16 @@ def attack(
 ) -> dict[str, tuple[str, ...]]:
     """Canary id → the attacks after which greedy decoding says the number."""
     from holdfast import models
-    from holdfast.likelihood import answer_tokens
 
     def start(canary: Canary, name: str) -> str:
         half = canary.secret[: len(canary.secret) // 2]
         return {"question": "", "prefix": canary.before.rstrip(), "half": canary.before + half}[name]
 
     tries = [(canary, name) for canary in canaries for name in ATTACKS]
-    prompts = [answer_tokens(tokenizer, _prompt(canary, system_prompt), start(canary, name)) for canary, name in tries]
+    prompts = [
+        models.encode_beginning(tokenizer, _prompt(canary, system_prompt), start(canary, name))
+        for canary, name in tries
+    ]
     longest = max((len(canary.before) + len(canary.secret) for canary in canaries), default=0)
     answers = models.generate(
         model, tokenizer, prompts, max_new_tokens=longest + SLACK_TOKENS, batch_size=batch_size,

@@ -4,8 +4,9 @@ The training side is `models.encode_prompt` (Hugging Face template and tokenizer
 the server's own template and tokenizer, as its chat endpoint uses them. A real row that differs is an IntegrityError.
 """
 
+import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from holdfast import models
@@ -19,10 +20,13 @@ SHOWN = 3
 FORCING_BIAS = 1000.0  # added to a logit: no model outweighs it
 Result = TypeVar("Result")
 NORMALISATION = "the text is not NFC-normalised; the tokenizer normalises it, llama.cpp does not"
+# llama.cpp takes some of these for special tokens by their look, also where the tokenizer does not.
+MARKS = re.compile(r"<\|[^<>|\s]{1,40}\|>|</?\w{1,40}>|\[/?[A-Z_]{1,40}\]")
 
 
 class Difference(NamedTuple):
-    """One row whose token ids differ from `position` on. `reason` is empty when it is not known."""
+    """One row whose token ids differ from `position` on. `reason` is empty when it is not known; `special`: the texts
+    in the row that are the reason."""
 
     row: str
     position: int
@@ -31,6 +35,7 @@ class Difference(NamedTuple):
     trained_text: str
     served_text: str
     reason: str
+    special: tuple[str, ...] = ()
 
 
 class Sides(NamedTuple):
@@ -56,15 +61,34 @@ class Sides(NamedTuple):
         at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(trained), len(served)))
         window = slice(max(0, at - CONTEXT_TOKENS), at + CONTEXT_TOKENS)
         reason = NORMALISATION if self._only_normalisation(messages) else may_differ
+        special = () if reason else self._special_texts(messages)
+        if special:
+            reason = f"the row's text holds {_quoted(special)}, which is a special token of the model or of llama.cpp"
         return Difference(
             name, at, trained[window], served[window],
-            self.tokenizer.decode(trained[window]), self.tokenizer.decode(served[window]), reason,
+            self.tokenizer.decode(trained[window]), self.tokenizer.decode(served[window]), reason, special,
         )  # fmt: skip
 
     def _only_normalisation(self, messages: Sequence[Message]) -> bool:
         """True when the difference goes away with NFC text: then normalisation is proven to be the reason."""
         normal = [Message(role=m.role, content=unicodedata.normalize("NFC", m.content)) for m in messages]
         return normal != list(messages) and self.trained(normal) == self.served(normal)
+
+    def _special_texts(self, messages: Sequence[Message]) -> tuple[str, ...]:
+        """Special tokens written in the text without which the difference goes away: each proven to make one. Empty
+        when they are not the reason."""
+        text = "\n".join(m.content for m in messages)
+        own = (*self.tokenizer.all_special_tokens, *self.tokenizer.added_tokens_encoder)
+        found = {mark for mark in (*own, *MARKS.findall(text)) if mark.strip() and mark in text}
+        if not found or self._differs(messages, found):
+            return ()
+        return tuple(sorted(mark for mark in found if self._differs(messages, found - {mark})))
+
+    def _differs(self, messages: Sequence[Message], hidden: Collection[str]) -> bool:
+        """Whether the sides differ with some texts replaced by a letter, the longest first."""
+        shown = "|".join(re.escape(mark) for mark in sorted(hidden, key=len, reverse=True)) or "(?!)"
+        plain = [Message(role=m.role, content=re.sub(shown, "x", m.content)) for m in messages]
+        return self.trained(plain) != self.served(plain)
 
 
 class Parity(NamedTuple):
@@ -112,7 +136,8 @@ def measure_parity(tokenizer: Any, server: LlamaServer, examples: Sequence[Examp
             refused.append({"row": row.name, "error": str(error)})
             continue
         if difference is not None:
-            (known if difference.reason else unknown).append(difference)
+            # A special token found in a row explains a user's row; an awkward row that may differ says so beforehand.
+            (known if difference.reason and not difference.special else unknown).append(difference)
     errors += [_differ([difference], f"the awkward row {difference.row!r}") for difference in unknown[:1]]
     bos, bos_error = _or_error(lambda: check_bos(sides, examples))
     ends, stop_error = _or_error(lambda: check_stop(sides, examples[0].prompt))
@@ -198,9 +223,20 @@ def _differ(differences: Sequence[Difference], what: str) -> IntegrityError:
         for d in differences[:SHOWN]
     )
     more = f"\n  … and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-    normal = any(d.reason == NORMALISATION for d in differences)
+    special = sorted({text for d in differences for text in d.special})
+    hint = "the GGUF's tokenizer or chat template is not the base model's: holdfast export -c FILE"
+    if any(d.reason == NORMALISATION for d in differences):
+        hint = "write the rows' text in NFC (unicodedata.normalize) in the source file, then repeat the command"
+    elif special:
+        hint = (
+            f"take {_quoted(special)} out of the rows' text in the source file, or write it otherwise (with a space in "
+            "it, for example), then repeat the command"
+        )
     return IntegrityError(
         f"the server does not see what training saw: {what} differ{'' if what[0].isdigit() else 's'}:{lines}{more}",
-        hint="write the rows' text in NFC (unicodedata.normalize) in the source file, then repeat the command"
-        if normal else "the GGUF's tokenizer or chat template is not the base model's: holdfast export -c FILE",
-    )  # fmt: skip
+        hint=hint,
+    )
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    return " and ".join(map(repr, texts))

@@ -1,4 +1,4 @@
-"""The tokenizer part of a GGUF file, straight from tokenizer.json, without loading the tokenizer.
+"""The tokenizer part of a GGUF file, straight from tokenizer.json.
 
 Byte-level BPE is here, SentencePiece vocabularies in sentencepiece.py.
 
@@ -39,6 +39,8 @@ PRE_TOKENIZERS: dict[tuple[str, ...], str] = {
     ("digits", "bytes:gpt2"): "smollm",
     ("bytes:gpt2",): "gpt-2",
 }
+# With these llama.cpp takes a piece of text that is a word of the vocabulary whole; with the others it merges letters.
+WHOLE_WORDS = frozenset({"llama-bpe", "tekken"})
 
 
 class Vocabulary(NamedTuple):
@@ -58,7 +60,8 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
     """Read tokenizer.json and pad the vocabulary with unused tokens up to `size` (the rows of the embedding).
 
     Raises ModelError for a tokenizer that is neither byte-level BPE nor SentencePiece BPE, whose pre-tokenizer or
-    normaliser llama.cpp does not have, or that has more tokens than the embedding has rows.
+    normaliser llama.cpp does not have, whose words it would read otherwise, or that has more tokens than the embedding
+    has rows.
     """
     from gguf import TokenType
 
@@ -71,6 +74,7 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
         return _read_sentencepiece(folder, document, added, size)
     _check_kind(path, model)
     pre = name_pre_tokenizer(path, document)
+    check_merges(path, document, pre)
     words = {number: word for word, number in model["vocab"].items()}
     _check_size(path, [*words, *added], size)
     tokens, types = [], []
@@ -180,6 +184,43 @@ def name_pre_tokenizer(path: Path, document: dict[str, Any]) -> str:
         f"(known: {', '.join(PRE_TOKENIZERS.values())}); with a wrong one other tokens are read than were trained",
         hint="use a base model of the Qwen2, Qwen3, Llama 3, SmolLM or Mistral-Nemo family",
     )
+
+
+def check_merges(path: Path, document: dict[str, Any], pre: str) -> None:
+    """Raise ModelError when words of the vocabulary are read whole on one side and merged from letters on the other.
+
+    That is `ignore_merges` of tokenizer.json against llama.cpp's rule for `pre`; it matters for words that no merges
+    make (Llama 3 has some hundred), and only they are counted.
+    """
+    whole = pre in WHOLE_WORDS
+    if bool(document["model"].get("ignore_merges")) == whole or not (words := _unmerged_words(document)):
+        return
+    shown = ", ".join(map(repr, words[:3])) + (", …" if len(words) > 3 else "")
+    rule = "takes words of the vocabulary whole" if whole else "makes every word by merges"
+    given, needed = ("false", "true") if whole else ("true", "false")
+    raise ModelError(
+        f"{path}: ignore_merges is {given}, but with the pre-tokenizer {pre!r} llama.cpp {rule}: {len(words)} of the "
+        f"vocabulary ({shown}) would be served as other tokens than were trained",
+        hint=f"where the publisher's own tokenizer.json says so, set ignore_merges to {needed} in a copy of the "
+        "model's folder; else use another base model",
+    )
+
+
+def _unmerged_words(document: dict[str, Any]) -> list[str]:
+    """Words of a byte-level vocabulary that a text can hold as one piece and that merges do not make into one token."""
+    from tokenizers import Tokenizer, decoders
+
+    model = {**document["model"], "ignore_merges": False}
+    tokenizer = Tokenizer.from_str(json.dumps({**document, "model": model}))
+    added = {token["content"] for token in document.get("added_tokens") or []}
+    found = []
+    for word in model["vocab"]:
+        if word in added or len(tokenizer.model.tokenize(word)) == 1:
+            continue
+        text = decoders.ByteLevel().decode([word])
+        if [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)] == [word]:
+            found.append(text)
+    return found
 
 
 def _check_kind(path: Path, model: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def preview(
         pieces = decode_pieces(tokenizer, tokens.input_ids)
         rows.append({"source": example.source, "tokens": pieces, "trained": trained})
         if not console.as_json:
-            _print(console, _header(example, trained))
+            _print(console, header(example, trained))
             _print(console, mark_tokens(runs_of(pieces, trained, [token in ends for token in tokens.input_ids])))
     audit = read_json(prepared / "report.json")["token_audit"]
     counts = ", ".join(f"{sum(row['trained'])} of {len(row['tokens'])}" for row in rows)
@@ -135,9 +135,11 @@ def length_table(audit: dict[str, Any], sequence_len: int) -> str:
     return "\n".join(lines)
 
 
-def _header(example: Example, trained: Sequence[bool]) -> Text:
+def header(example: Example, trained: Sequence[bool]) -> Text:
+    """What stands above a row: its source, how much of it is trained, who made it, and what of it is not used."""
     made = f", made by {example.tags.get('augmentation')}" if example.tags.get("synthetic") else ""
-    counts = f"{sum(trained)} of {len(trained)} tokens are trained{made}"
+    unused = "; its rejected answer is not used" if example.rejected is not None else ""
+    counts = f"{sum(trained)} of {len(trained)} tokens are trained{made}{unused}"
     return Text(f"\n{show_hidden(example.source)}: {counts}", style="bold")
 
 

@@ -12,6 +12,8 @@ from holdfast.plan.hardware import Hardware
 from holdfast.plan.memory import Place
 
 NAMED_SIZE = re.compile(r"(?:(apple|cpu)-)?(\d+(?:\.\d+)?)\s*(?:GB|GiB|G)", re.IGNORECASE)
+# GB. Several times what is sold: a larger size is a slip of the hand, and its plan would say that anything fits.
+LARGEST_CARD, LARGEST_MACHINE = 1024, 65536
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Limit:
 
 
 def choose_target(plan: PlanConfig, hardware: Hardware) -> Target:
-    """`auto` = the first card, or the processor when there is none. Raises ConfigError for a word that is no size."""
+    """`auto` = the first card, or the processor when there is none. Raises ConfigError for a word that is no size, and
+    for a size that nothing has."""
     wanted = plan.gpu.strip()
     if wanted.lower() == "cpu":
         return Target("ram", "CPU", None, False)
@@ -49,9 +52,11 @@ def choose_target(plan: PlanConfig, hardware: Hardware) -> Target:
             return Target("ram", "CPU", None, False)
         return Target("gpu", hardware.gpus[0].name, hardware.gpus[0].total_bytes, False)
     size = NAMED_SIZE.fullmatch(wanted)
-    if size is None or float(size.group(2)) == 0:
+    most = LARGEST_MACHINE if size and size.group(1) else LARGEST_CARD
+    if size is None or not 0 < float(size.group(2)) <= most:
         hint = "holdfast plan --gpu 8GB (or 16GB, 24GB, 80GB, apple-64GB, cpu-32GB, cpu, auto)"
-        raise ConfigError(f"plan.gpu is {plan.gpu!r}: expected auto, cpu or a size such as 8GB", hint=hint)
+        what = f"above 0 and up to {LARGEST_CARD:,} GB (apple-… and cpu-…: up to {LARGEST_MACHINE:,} GB)"
+        raise ConfigError(f"plan.gpu is {plan.gpu!r}: expected auto, cpu or a size such as 8GB, {what}", hint=hint)
     found = int(float(size.group(2)) * GIB)
     if size.group(1) is None:
         return Target("gpu", f"a card of {size.group(2)} GiB", found, True)

@@ -175,7 +175,7 @@ def _turns_of(value: Any, key: str, role: str, problems: list[Problem]) -> list[
 
 
 def read_preference(row: dict[str, Any]) -> Turns:
-    """`{"prompt"?, "chosen", "rejected"}`: a better and a worse answer.
+    """`{"prompt"?, "chosen", "rejected"}`: a better and a worse answer. Only the better one is trained and scored.
 
     The prompt is given (`prompt`, `conversations`, `messages` or `instruction`), or it is what both conversations begin
     with. Each answer is a text, a message, or a list of messages.

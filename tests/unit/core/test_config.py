@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from holdfast.core.config import RunConfig, load_config, parse_override
 from holdfast.core.errors import ConfigError
 from holdfast.core.validated import read_model
+from holdfast.core.yamlfile import load_yaml
 from holdfast.dataset.contract import read_contract
 from holdfast.sources.yaml_knowledge import read_yaml_knowledge
 
@@ -129,6 +130,15 @@ def test_only_what_is_exported_can_be_deployed(tmp_path: Path) -> None:
     assert message.endswith("verify.deploy is Q8_0, but export makes only F16, Q4_K_M")
     assert load_config(write(tmp_path, GOOD + "verify:\n  deploy: F16\n")).verify.deploy == "F16"
     assert load_config(write(tmp_path, GOOD + "verify:\n  deploy: auto\n")).verify.deploy == "auto"
+
+
+@pytest.mark.parametrize("adapter", ["int8", "lora"])
+def test_a_4_bit_merge_base_is_refused_where_nothing_is_trained_in_4_bits(adapter: str, tmp_path: Path) -> None:
+    text = GOOD + f"train:\n  adapter: {adapter}\nexport:\n  merge_base: nf4\n"
+    assert f"export.merge_base is nf4, but train.adapter is {adapter}" in problems(tmp_path, text)
+    assert load_config(write(tmp_path, text), ["train.adapter=qlora"]).export.merge_base == "nf4"
+    assert load_config(write(tmp_path, text), ["export.merge_base=original"]).train.adapter == adapter
+    assert RunConfig.model_validate(load_yaml(tmp_path / "run.yaml")[0]).train.adapter == adapter, "of a finished run"
 
 
 @pytest.mark.parametrize("name", ["", "Up", "a b", "../x", "-x", "x" * 64, "a/b"])

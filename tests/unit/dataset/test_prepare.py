@@ -166,6 +166,15 @@ def test_small_splits_are_warned_of_and_empty_ones_refused(tmp_path: Path, capsy
         prepare(tmp_path / "second", rows(30, "train"))
 
 
+def test_it_is_said_that_rejected_answers_are_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = [replace(example, rejected='{"priority": "none"}') for example in rows(30, "train")]
+    out = prepare(tmp_path, [*train, *rows(20, "valid"), *rows(25, "test")])
+    (warning,) = json.loads((out / "report.json").read_text())["warnings"]
+    assert warning.startswith("30 preference rows: only the chosen answer is trained")
+    assert warning in capsys.readouterr().err
+    assert read_examples(out / "train.jsonl")[0].rejected == '{"priority": "none"}'
+
+
 def test_a_long_answer_of_a_test_row_that_train_holds_is_warned_of(tmp_path: Path) -> None:
     long = Message(role="assistant", content=json.dumps({"priority": "low", "reason": "as in the runbook " * 6}))
     train, test = rows(25, "train"), rows(25, "test")

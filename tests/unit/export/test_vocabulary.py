@@ -81,6 +81,52 @@ def test_added_token_that_is_not_special_is_user_defined(tmp_path: Path) -> None
     assert (vocabulary.tokens[300], vocabulary.types[300]) == ("<tool>", gguf.TokenType.USER_DEFINED)
 
 
+def whole_words(folder: Path, digits: str, *, ignore_merges: bool, word: str) -> Path:
+    """A tokenizer with one word that no merges make: `word` in place of " an"."""
+    write_tokenizer(folder, SPLIT.replace("DIGITS", digits))
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document["model"]["ignore_merges"] = ignore_merges
+    model = document["model"]
+    model["vocab"][word] = model["vocab"].pop("\u0120an")
+    model["merges"] = [pair for pair in model["merges"] if "".join(pair) != "\u0120an"]
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("digits", "ignore_merges", "refused"),
+    [
+        (
+            r"\p{N}{1,3}",
+            False,
+            r"ignore_merges is false, but with the pre-tokenizer 'llama-bpe' .* 1 of the vocabulary \(' zqz'\)",
+        ),
+        (r"\p{N}{1,3}", True, ""),
+        (
+            r"\p{N}",
+            True,
+            r"ignore_merges is true, but with the pre-tokenizer 'qwen2' .* 1 of the vocabulary \(' zqz'\)",
+        ),
+        (r"\p{N}", False, ""),
+    ],
+)
+def test_words_that_llama_cpp_would_not_read_as_trained_are_refused(
+    digits: str, ignore_merges: bool, refused: str, tmp_path: Path
+) -> None:
+    folder = whole_words(tmp_path, digits, ignore_merges=ignore_merges, word="\u0120zqz")
+    if not refused:
+        assert "\u0120zqz" in read_vocabulary(folder, 320).tokens
+        return
+    with pytest.raises(ModelError, match=refused) as caught:
+        read_vocabulary(folder, 320)
+    assert f"set ignore_merges to {'false' if ignore_merges else 'true'} in a copy" in caught.value.hint
+
+
+def test_words_that_no_text_holds_as_one_piece_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    folder = whole_words(tmp_path, r"\p{N}{1,3}", ignore_merges=False, word="zq.zq")
+    assert "zq.zq" in read_vocabulary(folder, 320).tokens
+
+
 def test_a_tokenizer_that_is_not_bpe_is_refused(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, SPLIT.replace("DIGITS", r"\p{N}"))
     tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())

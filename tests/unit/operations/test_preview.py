@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.operations.preview import decode_pieces, length_table, mark_tokens, runs_of
+from holdfast.core.records import Example, Message
+from holdfast.operations.preview import decode_pieces, header, length_table, mark_tokens, runs_of
 
 
 class Bytes:
@@ -51,6 +52,13 @@ def test_the_table_names_lengths_shares_and_drops() -> None:
     lines = length_table({"splits": {"train": split}, "dropped_too_long": ["a:1"]}, 64).splitlines()
     assert lines[1].split() == ["train", "3", "5", "8", "9", "9", "1,234", "25.0", "%", "2/3", "1"]
     assert lines[2].startswith("sequence_len 64; 1 rows dropped")
+
+
+def test_the_rejected_answer_of_a_preference_row_is_said_to_be_unused() -> None:
+    turns = (Message(role="user", content="q"), Message(role="assistant", content="a"))
+    rows = [Example(messages=turns, source="a:1", rejected=text) for text in (None, "b")]
+    plain, pair = (header(row, [False, True]).plain for row in rows)
+    assert pair == f"{plain}; its rejected answer is not used"
 
 
 class Pieces:

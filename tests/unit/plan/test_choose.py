@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.config import PlanConfig
 from holdfast.core.errors import ConfigError, DoesNotFitError
 from holdfast.plan.choose import make_plan, plan_for
 from holdfast.plan.describe import describe
+from holdfast.plan.target import choose_target
 from plan_shapes import hardware_with, run_config, write_config
 
 LENGTHS = {"train": [300] * 500, "valid": [280] * 50, "test_prompt_max": 250}
@@ -156,6 +158,19 @@ def test_a_card_that_is_not_there_is_planned_for_and_said_so(tmp_path: Path) -> 
 def test_a_gpu_that_is_no_size_is_a_config_error(word: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected auto, cpu or a size such as 8GB"):
         plan_for(write_config(tmp_path, "pebble-like"), run_config(plan={"gpu": word}), None, hardware_with())
+
+
+@pytest.mark.parametrize("size", ["99999999999GB", "1024.5GB", "apple-65537GB", "cpu-" + "9" * 400 + "GB", "0.0GB"])
+def test_a_size_that_nothing_has_is_refused_with_the_limit(size: str) -> None:
+    with pytest.raises(ConfigError, match=r"up to 1,024 GB \(apple-… and cpu-…: up to 65,536 GB\)") as caught:
+        choose_target(PlanConfig(gpu=size), hardware_with())
+    assert size in caught.value.message and "cpu-32GB" in caught.value.hint
+
+
+@pytest.mark.parametrize(("size", "gib"), [("1024GB", 1024), ("cpu-65536GB", 65536), ("0.5 GiB", 0.5)])
+def test_the_largest_sizes_are_planned_for(size: str, gib: float) -> None:
+    target = choose_target(PlanConfig(gpu=size), hardware_with())
+    assert (target.gpu_bytes or target.ram_bytes) == gib * 2**30
 
 
 def test_without_lengths_every_row_is_full_and_time_is_not_known(tmp_path: Path) -> None:
