@@ -15,7 +15,7 @@ KINDS = {
     "collect": ["examples.jsonl", "collect.json", "redaction.json", "redacted.bin"],
     "prepare": ["train.jsonl", "valid.jsonl", "test.jsonl", "split.lock", "task.json", "lengths.json",
                 "repeats.json", "report.json", "report.html"],
-    "plan": ["plan.json", "settings.json"],
+    "plan": ["plan.json", "settings.json", "evaluate.json"],
     "baseline": ["samples.jsonl", "results.json", "timing.json", "general.jsonl"],
     "train": ["adapter/adapter_model.safetensors", "adapter/adapter_config.json", "trainer_log.jsonl", "training.json",
               "training_loss.png", "checkpoint-12/optimizer.pt"],

@@ -76,6 +76,13 @@ def test_each_step_has_its_name_and_its_points() -> None:
     assert rungs[-1].line["kl_to_above"]["first_token_changes"] == 1
 
 
+def test_without_the_merged_model_its_step_and_the_next_are_one() -> None:
+    rungs = [rung("adapter", [1] * 10, 8, 1, 1), rung("F16", [1] * 9 + [0], 7, 2, 1), rung("Q8_0", [0] * 10, 7, 2, 1)]
+    steps = describe_steps(rungs, "label_accuracy", 0.05, "10 of 10")
+    assert [s["step"] for s in steps] == ["template", "merge and conversion", "quantisation"]
+    assert [s["points"] for s in steps] == pytest.approx([0, 0.1, 0.9])
+
+
 FILES = [
     {"rung": "F16", "size_bytes": 100, "label_accuracy": 0.90, "valid_json": 1.0, "stopped": 1.0},
     {"rung": "Q8_0", "size_bytes": 50, "label_accuracy": 0.89, "valid_json": 1.0, "stopped": 1.0},

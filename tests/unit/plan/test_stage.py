@@ -34,7 +34,10 @@ def test_the_stage_writes_plan_and_settings(tmp_path: Path) -> None:
     stage.run(context)
     settings = json.loads((context.out.path / "settings.json").read_text())
     assert settings["micro_batch_size"] == 8
-    assert json.loads((context.out.path / "plan.json").read_text())["settings"] == settings
+    plan = json.loads((context.out.path / "plan.json").read_text())
+    assert plan["settings"] == settings
+    answering = json.loads((context.out.path / "evaluate.json").read_text())
+    assert answering == plan["evaluation"] == {"batch_size": 16, "merged": True}
 
 
 def test_a_run_that_does_not_fit_leaves_the_plan_but_no_settings(tmp_path: Path) -> None:
