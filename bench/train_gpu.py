@@ -226,7 +226,7 @@ def peer_groups(shapes: list[str], budgets: list[int]) -> list[list[dict[str, An
         ]
         groups[-3].append(case | {"trainer": "unsloth", "tokens": max(budgets), "level": "none"})
     for row in (row for group in groups for row in group):
-        row |= {"steps": 15 if row["tokens"] <= 1024 else 7, "warm": 3}
+        row |= {"steps": 15 if row["tokens"] <= 1024 else 6, "warm": 3}
     return groups
 
 

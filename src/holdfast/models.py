@@ -3,8 +3,10 @@
 The heavy libraries are imported inside functions: they take seconds, and `holdfast --help` must not pay for them.
 """
 
+import gc
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -93,12 +95,13 @@ def device_name() -> Literal["cuda", "cpu"]:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = None) -> Model:
+def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = None, together: bool = True) -> Model:
     """Load a causal language model for evaluation or as the frozen base of training.
 
     bf16 on CUDA, fp32 on the CPU (bf16 matrix products are slow there); NF4 with double quantisation is the QLoRA
-    setting (https://arxiv.org/abs/2305.14314, section 3). Raises ModelError for files that are not whole, or a
-    config.json that asks for something unknown.
+    setting (https://arxiv.org/abs/2305.14314, section 3). together: leave no holes between quantised weights on a card
+    (compact.py); training does that itself, once its own parts are in. Raises ModelError for files that are not whole,
+    or a config.json that asks for something unknown.
     """
     go_offline()
     import torch
@@ -107,6 +110,7 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
 
     require_whole_weights(folder)
     disable_progress_bar()
+    let_go()
     device = device_name()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     config = None
@@ -140,7 +144,20 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter, local_files_only=True)
+    if together and device == "cuda" and quantization != "none":
+        from holdfast.compact import compact
+
+        compact(model)
     return model.eval()
+
+
+def let_go() -> None:
+    """Free models that nobody uses any more. They refer to themselves in circles, so that Python would keep the one of
+    an earlier stage until it looks for such circles, and a small card has no room for two."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _keep_weights_as_they_are(model: Model) -> None:

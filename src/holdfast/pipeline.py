@@ -166,6 +166,7 @@ def _bring_up_to_date(
     started, clock = utc_now(), time.monotonic()
     inputs = {name: run_dir.stage(name).path for name in stage.uses if name != BASE_MODEL}
     stage.run(StageContext(config, folder, inputs, console, run_dir))
+    models.let_go()
     _refuse_changed_files(stage, materials)
     folder.sync()
     seconds = round(time.monotonic() - clock, 2)

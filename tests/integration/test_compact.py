@@ -6,7 +6,7 @@ import pytest
 import torch
 from trl.trainer.utils import add_fused_lm_head
 
-from holdfast.train import compact
+from holdfast import compact
 from tiny_adapted import loss_and_gradients, packed, tiny_model
 
 

@@ -83,8 +83,8 @@ class EvaluateConfig(Section):
     max_new_tokens: Positive = 64
     """Longest answer, in tokens."""
     batch_size: Positive = 16
-    """Prompts answered at once in transformers, at most: `plan` takes fewer where they would not fit. The server takes one
-    at a time."""
+    """Prompts answered at once in transformers, at most: `plan` takes fewer where they would not fit. The server takes
+    one at a time."""
     general_probe: bool = True
     """Both models also answer a bundled general set, so that forgetting is seen (`decide.maximum_forgetting`)."""
 

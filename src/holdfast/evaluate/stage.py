@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from holdfast.core.canaries import CANARIES_FILE
-from holdfast.core.config import EvaluateConfig, RunConfig
+from holdfast.core.config import RunConfig
 from holdfast.core.context import StageContext
 from holdfast.core.measures import shown_scores
 from holdfast.core.records import read_examples, read_jsonl
 from holdfast.evaluate import forgetting
 from holdfast.evaluate.compare import Comparison, compare_samples, list_items
+from holdfast.evaluate.planned import answering
 from holdfast.evaluate.redacted import find_redacted_values
 from holdfast.evaluate.room import check_room
 from holdfast.evaluate.scorers import check_primary, score_sample, summarize
@@ -89,10 +90,9 @@ def audit_leaks(context: StageContext) -> None:
     base, precision = models.find_base_model(config.base_model), quantization_of(config)
     canaries = read_canaries(inputs["prepare"] / CANARIES_FILE)
     prompt = read_task(inputs["prepare"] / "task.json").system_prompt
+    rows = answering(config, inputs["plan"]).batch_size
     untouched, tuned = (
-        leak_audit.probe_model(
-            base, adapter, precision, canaries, config.audit, prompt, planned(context).batch_size, context.console
-        )
+        leak_audit.probe_model(base, adapter, precision, canaries, config.audit, prompt, rows, context.console)
         for adapter in (None, inputs["train"] / "adapter")
     )
     epochs = json.loads((inputs["train"] / "losses.json").read_bytes())["epochs"]
@@ -114,12 +114,6 @@ def describe_time(replies: Sequence[Reply], seconds: float) -> dict[str, Any]:
         "items": len(replies), "seconds": seconds, "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
         "tokens": tokens, "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
     }  # fmt: skip
-
-
-def planned(context: StageContext) -> EvaluateConfig:
-    """How items are answered, with as many at once as stage plan found room for."""
-    chosen = json.loads((context.inputs["plan"] / "evaluate.json").read_bytes())
-    return context.config.evaluate.model_copy(update={"batch_size": int(chosen["batch_size"])})
 
 
 def quantization_of(config: RunConfig) -> Literal["nf4", "int8", "none"]:
@@ -147,7 +141,7 @@ def _answer(context: StageContext, adapter: Path | None) -> list[dict[str, Any]]
     examples = read_examples(context.inputs["prepare"] / "test.jsonl")
     check_items(task, examples, config.decide.primary)
     check_primary(task, examples, config.decide.primary)
-    folder, settings = models.find_base_model(config.base_model), planned(context)
+    folder, settings = models.find_base_model(config.base_model), answering(config, context.inputs["plan"])
     check_room(folder, examples, settings.max_new_tokens)
     clock = time.monotonic()
     general = forgetting.read_general_items() if config.evaluate.general_probe else []

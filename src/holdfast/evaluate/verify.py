@@ -140,18 +140,21 @@ def climb_in_transformers(work: Work) -> "list[Rung]":
     stage plan found room for it."""
     from holdfast import models
     from holdfast.core.records import read_jsonl
+    from holdfast.evaluate.planned import answering, merged_fits
     from holdfast.evaluate.runtimes import answer_with_transformers
-    from holdfast.evaluate.stage import planned, quantization_of
+    from holdfast.evaluate.stage import quantization_of
 
     context, config = work.context, work.context.config
     base, precision = models.find_base_model(config.base_model), quantization_of(config)
     merged, adapter = context.inputs["export"] / "merged", context.inputs["train"] / "adapter"
     trained = [row for _, row in read_jsonl(context.inputs["evaluate"] / "samples.jsonl")]
     top = _rung_above("adapter", base, adapter, precision, trained, work)
-    if not json.loads((context.inputs["plan"] / "evaluate.json").read_bytes())["merged"]:
+    if not merged_fits(context.inputs["plan"]):
         context.console.say("  the merged model is not run in transformers: its 16-bit weights do not fit (stage plan)")
         return [top]
-    replies = answer_with_transformers(merged, None, "none", work.test, planned(context), context.console)
+    replies = answer_with_transformers(
+        merged, None, "none", work.test, answering(config, context.inputs["plan"]), context.console
+    )
     samples, _ = _score("samples-merged.jsonl", replies, work)
     return [top, _rung_above("merged", merged, None, "none", samples, work)]
 

@@ -176,9 +176,11 @@ def evaluate_other_items(
     transformers. Raises IntegrityError when the base model or a product is not what the run was made with.
     """
     from holdfast.evaluate.other_items import measure_other_items
+    from holdfast.evaluate.planned import answering
 
     run_dir = RunDir(folder)
     config = run_dir.read_config()
+    config = config.model_copy(update={"evaluate": answering(config, run_dir.stage("plan").path)})
     if runtime not in ("transformers", "gguf"):
         raise UsageError(f"--runtime {runtime}: expected transformers or gguf")
     _require_measurable(run_dir, config, ("prepare", "train", "export") if runtime == "gguf" else ("prepare", "train"))

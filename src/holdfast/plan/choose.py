@@ -68,7 +68,7 @@ def make_plan(
     asked, config = config, answering(config, evaluation.batch_size)
     choice = choose_batch(shape, config, counts, target, limits)
     problem = None
-    remarks = remarks_on(evaluation, asked, shape, target) + _remarks(
+    remarks = remarks_on(evaluation, asked, shape, target, limits) + _remarks(
         shape, config, counts, target, limits, choice, hardware
     )
     if choice.failed is not None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from holdfast.core.config import RunConfig
 from holdfast.plan.constants import GIB
 from holdfast.plan.evaluate_memory import evaluate_memory, merged_memory
+from holdfast.plan.gguf_size import gguf_bytes
 from holdfast.plan.lengths import Lengths
 from holdfast.plan.memory import Place
 from holdfast.plan.shape import ModelShape
@@ -48,8 +49,10 @@ def answering(config: RunConfig, batch_size: int) -> RunConfig:
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"batch_size": batch_size})})
 
 
-def remarks_on(chosen: Evaluation, config: RunConfig, shape: ModelShape, target: Target) -> list[str]:
-    """What differs from what was asked for, for people. `config`: as it was written."""
+def remarks_on(
+    chosen: Evaluation, config: RunConfig, shape: ModelShape, target: Target, limits: Mapping[Place, Limit]
+) -> list[str]:
+    """What differs from what was asked for, and what will take long, for people. `config`: as it was written."""
     found = []
     if chosen.batch_size != config.evaluate.batch_size:
         found.append(f"evaluate.batch_size {config.evaluate.batch_size} -> {chosen.batch_size}: less memory")
@@ -58,5 +61,11 @@ def remarks_on(chosen: Evaluation, config: RunConfig, shape: ModelShape, target:
         found.append(
             f"verify leaves out the merged model in transformers, whose weights take {size:.1f} GiB: what merging and "
             "what conversion cost is measured as one step, to the F16 file"
+        )
+    file, ram = gguf_bytes(shape, "F16"), limits["ram"]
+    if ram.checked and file > ram.available:
+        found.append(
+            f"verify runs the F16 file in llama.cpp too: {file / GIB:.1f} GiB, and {ram.available / GIB:.1f} of RAM "
+            "are free, so that it is read from disk again for every token; with more RAM it takes minutes and not hours"
         )
     return found

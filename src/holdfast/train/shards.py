@@ -13,9 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from holdfast.compact import SHARD
+
 # torch 2.13 renamed it.
 _all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-ATTRIBUTE = "holdfast_shard"
 
 
 @dataclass
@@ -43,7 +44,7 @@ def shard(linear: Any, group: Any) -> int:
     part = stored.new_zeros(length)
     mine = stored[rank * length : (rank + 1) * length]
     part[: mine.numel()].copy_(mine)
-    setattr(linear, ATTRIBUTE, Shard(part, weight.shape, weight.dtype, group))
+    setattr(linear, SHARD, Shard(part, weight.shape, weight.dtype, group))
     weight.data = weight.data.new_empty(0)
     if getattr(weight, "CB", None) is not None:  # bitsandbytes holds 8-bit weights under a second name
         weight.CB = weight.data
@@ -52,5 +53,5 @@ def shard(linear: Any, group: Any) -> int:
 
 def stored_weight(linear: Any) -> Tensor:
     """A linear layer's weight as it is stored, gathered when it lies in parts."""
-    found: Shard | None = getattr(linear, ATTRIBUTE, None)
+    found: Shard | None = getattr(linear, SHARD, None)
     return linear.weight.data if found is None else found.gather()

@@ -29,11 +29,11 @@ from transformers import PrinterCallback  # noqa: E402
 from transformers.integrations import TensorBoardCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
+from holdfast.compact import compact  # noqa: E402
 from holdfast.train import fast_path  # noqa: E402
 from holdfast.train.best import StopOrKeep, keep_what_is_best, take_finished  # noqa: E402
 from holdfast.train.callbacks import Watch  # noqa: E402
 from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
-from holdfast.train.compact import compact  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
 from holdfast.train.loraplus import use_loraplus  # noqa: E402
 from holdfast.train.meter import Meter  # noqa: E402
@@ -125,7 +125,7 @@ def fine_tune(
         "ignore", message=".*(flash.attention|gradient_checkpointing|broadcast_buffers).*", category=Warning
     )
     started = time.monotonic()
-    base = models.load_model(job.base, quantization=job.train.quantization)
+    base = models.load_model(job.base, quantization=job.train.quantization, together=False)
     base.config.use_cache = False
     main = together is None or together.main
     with stop_on_signal() as request, SummaryWriter(str(folder / LOGS)) if main else nullcontext() as writer:

@@ -17,10 +17,9 @@ LENGTHS = {
 TRAIN = {"optimizer": "paged_adamw_8bit"}
 
 
-def planned(tmp_path: Path, gpu: str, lengths: Any = LENGTHS, **sections: Any) -> dict[str, Any]:
-    config = run_config(sequence_len=1024, plan={"gpu": gpu}, train=TRAIN | sections.pop("train", {}), **sections)
-    model = sections.pop("model", "Qwen2.5-7B")
-    return make_plan(write_config(tmp_path, model), config, lengths, hardware_with(ram_gib=64))
+def planned(tmp_path: Path, gpu: str, lengths: Any = LENGTHS) -> dict[str, Any]:
+    config = run_config(sequence_len=1024, plan={"gpu": gpu}, train=TRAIN)
+    return make_plan(write_config(tmp_path, "Qwen2.5-7B"), config, lengths, hardware_with(ram_gib=64))
 
 
 @pytest.mark.parametrize(("gpu", "batch", "merged"), [("8GB", 8, False), ("16GB", 16, False), ("24GB", 16, True)])
@@ -44,6 +43,17 @@ def test_long_prompts_are_answered_one_by_one_before_a_run_is_refused(tmp_path: 
     lengths = {**LENGTHS, "test_prompt_max": 25_000, "test_max": 25_100}
     with pytest.raises(DoesNotFitError, match="evaluate does not fit"):
         plan_for(write_config(tmp_path, "Qwen2.5-7B"), config, lengths, hardware_with(ram_gib=64))
+
+
+def test_a_file_that_ram_does_not_hold_is_said_to_take_hours(tmp_path: Path) -> None:
+    def remarks(ram_gib: int) -> list[str]:
+        machine, config = hardware_with(gpu_gib=24, ram_gib=ram_gib), run_config(sequence_len=1024, train=TRAIN)
+        plan = make_plan(write_config(tmp_path, "Qwen2.5-7B"), config, LENGTHS, machine)
+        return [text for text in plan["remarks"] if "F16" in text]
+
+    (remark,) = remarks(12)
+    assert "14.2 GiB, and 12.0 of RAM are free" in remark
+    assert remarks(32) == []
 
 
 def test_while_no_row_was_counted_the_batch_stays_as_it_was_asked_for(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holdfast.train.shards import ATTRIBUTE
-
 SMALL = 2**20  # bytes; torch's allocator keeps smaller tensors in pages of their own
+SHARD = "holdfast_shard"  # under this name a module holds what is left of a divided weight (train/shards.py)
 _ALIGNED = 512
 _Place = tuple[Any, str]  # an object and the name under which it holds a tensor
 
@@ -41,7 +40,7 @@ def compact(model: Any) -> int:
 
 def _owners(unit: Any, seen: set[int]) -> Iterator[Any]:
     """The parameters of a module, and the parts that are left of divided ones, each once."""
-    shards = (getattr(module, ATTRIBUTE, None) for module in unit.modules())
+    shards = (getattr(module, SHARD, None) for module in unit.modules())
     for owner in [*unit.parameters(), *shards]:
         if owner is not None and id(owner) not in seen:
             seen.add(id(owner))
