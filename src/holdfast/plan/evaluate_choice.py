@@ -27,7 +27,7 @@ class Evaluation(NamedTuple):
 def choose_evaluation(
     shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, limits: Mapping[Place, Limit]
 ) -> Evaluation:
-    """The largest batch up to the configured one that fits, by halves; the configured one while no row was counted.
+    """The largest batch up to the configured one that fits, by halves; of full rows while none was counted.
 
     The merged model is for comparison only, so that a run goes on without it where it does not fit.
     """
@@ -35,7 +35,7 @@ def choose_evaluation(
     batch = config.evaluate.batch_size
     if not limit.checked:
         return Evaluation(batch, merged=True)
-    while batch > 1 and lengths.total is not None:
+    while batch > 1:
         needed = evaluate_memory(shape, answering(config, batch), lengths, on_gpu=on_gpu)
         if sum(needed.values()) <= limit.usable:
             break

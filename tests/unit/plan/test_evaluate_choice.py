@@ -56,8 +56,10 @@ def test_a_file_that_ram_does_not_hold_is_said_to_take_hours(tmp_path: Path) -> 
     assert remarks(32) == []
 
 
-def test_while_no_row_was_counted_the_batch_stays_as_it_was_asked_for(tmp_path: Path) -> None:
-    assert planned(tmp_path, "8GB", None)["evaluation"] == {"batch_size": 16, "merged": False}
+def test_while_no_row_was_counted_all_are_taken_as_full(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "8GB", None)
+    assert plan["evaluation"] == {"batch_size": 2, "merged": False}
+    assert next(row for row in plan["phases"] if row["phase"] == "evaluate")["fits"]
 
 
 def test_answers_that_were_not_counted_are_as_long_as_the_model_may_write() -> None:
