@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import models
+from holdfast import likelihood, models
 from holdfast.core.audit_config import AuditConfig
 from holdfast.core.canaries import draw_canaries
 from holdfast.core.errors import StageError
@@ -79,6 +79,25 @@ def test_references_are_scored_in_batches_as_one_by_one() -> None:
         assert found.tokens == len(at)
         assert found.nats == pytest.approx(-sum(float(logs[n - 1, encoded.labels[n]]) for n in at), abs=1e-3)
         assert found.right == sum(int(logs[n - 1].argmax()) == encoded.labels[n] for n in at)
+
+
+def test_fewer_logits_at_once_give_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, model = models.load_tokenizer(BASE), models.load_model(BASE, quantization="none")
+    examples = [turns("q", f"high, because {'all of it is down ' * n}") for n in range(7)]
+    answers, prompt = ["one", "two and more", "three, as was said"], examples[0].prompt
+    whole = score_references(model, tokenizer, examples, 16), log_likelihoods(model, tokenizer, prompt, answers, 16)
+    monkeypatch.setattr(likelihood, "POSITIONS", 30)
+    monkeypatch.setattr(likelihood, "FLOATS", 4)
+    parts = score_references(model, tokenizer, examples, 16), log_likelihoods(model, tokenizer, prompt, answers, 16)
+    assert [(a.tokens, a.right) for a in parts[0]] == [(b.tokens, b.right) for b in whole[0]]
+    assert [a.nats for a in parts[0]] == pytest.approx([b.nats for b in whole[0]], rel=1e-5)
+    assert parts[1] == pytest.approx(whole[1], rel=1e-5)
+
+
+def test_batches_hold_no_more_rows_and_positions_than_they_may() -> None:
+    lengths = [5, 900, 30, 2000, 500, 10, 10]
+    batches = list(likelihood._batches([0, 2, 5, 6, 4, 1, 3], lengths, 3))
+    assert batches == [[0, 2, 5], [6, 4], [1], [3]], "one that is longer than all that may be goes alone"
 
 
 def test_a_reference_that_would_be_cut_off_is_refused_with_the_room_that_it_needs() -> None:
