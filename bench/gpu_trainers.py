@@ -118,7 +118,7 @@ def unsloth_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
         output_dir=str(folder), per_device_train_batch_size=1, max_steps=steps, learning_rate=1e-4,
         lr_scheduler_type="constant", optim="paged_adamw_8bit", max_length=case["tokens"], packing=True,
         gradient_accumulation_steps=1, logging_steps=1, save_strategy="no", report_to="none", bf16=True,
-        gradient_checkpointing=bool(again), disable_tqdm=True, seed=1,
+        disable_tqdm=True, seed=1, **({} if again else {"gradient_checkpointing": False}),
     )  # fmt: skip
     return SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
 

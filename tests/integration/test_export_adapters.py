@@ -96,6 +96,17 @@ def test_layer_by_layer_is_what_transformers_computes(tmp_path: Path, model_type
                 assert torch.allclose(wanted, logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("dora", [False, True])
+def test_the_adapter_lies_where_the_layers_are_put(tmp_path: Path, dora: bool) -> None:
+    base = make_checkpoint(tmp_path / "base", "qwen2", tied=True)
+    adapter = make(base, tmp_path / "adapter", use_dora=dora)
+    for device in ("meta", "cpu"):  # `meta` stands for a card: any device but the CPU
+        wrapped = Streamed(base, stored_weights(base), adapter=adapter, device=device)._wrapped
+        found = {name: value.device.type for name, value in wrapped.named_parameters() if ".default" in name}
+        assert len(found) > 4
+        assert set(found.values()) == {device}
+
+
 def test_nf4_and_back_is_what_a_4_bit_model_computes(base: Path) -> None:
     import torch
 

@@ -48,7 +48,7 @@ def test_the_parts_of_all_processes_are_the_whole(
         monkeypatch.setattr(dist, "get_world_size", lambda group: count)
         monkeypatch.setattr(dist, "get_rank", lambda group, rank=rank: rank)
         shards.shard(linear, None)
-        parts.append(getattr(linear, shards.ATTRIBUTE).part)
+        parts.append(getattr(linear, shards.SHARD).part)
     assert len({part.numel() for part in parts}) == 1
     whole = torch.cat(parts)[: weight.numel() * dtype.itemsize].view(dtype).view(5, 37)
     assert torch.equal(whole, weight)

@@ -32,7 +32,7 @@ class Streamed:
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         self._plain: Any = model
-        self._wrapped: Any = model if adapter is None else _with_adapter(model, adapter)
+        self._wrapped: Any = model if adapter is None else _with_adapter(model, adapter, device)
         self._source, self._device = source, device
         self._plain.eval()
         self._rotary: Any = type(model.model.rotary_emb)(config).to(device)
@@ -99,9 +99,10 @@ class Streamed:
             owner._parameters[path.rpartition(".")[2]] = torch.nn.Parameter(value, requires_grad=False)
 
 
-def _with_adapter(model: Any, folder: Path) -> Any:
-    """PEFT's adapter around a model without weights. (PEFT's own loading would put the adapter where the base is: on
-    the meta device, without values.)"""
+def _with_adapter(model: Any, folder: Path, device: str) -> Any:
+    """PEFT's adapter, on `device`, around a model without weights. (PEFT's own loading would put the adapter where the
+    base is: on the meta device, without values.)"""
+    import torch
     from peft import LoraConfig, get_peft_model
     from peft.utils import load_peft_weights
 
@@ -114,7 +115,8 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     foreign = sorted(set(values) - set(known))
     if foreign:
         raise ModelError(f"the adapter in {folder} has tensors without a place, for example {foreign[0]}")
-    wrapped.load_state_dict({known[name]: value.float() for name, value in values.items()}, strict=False, assign=True)
+    there = {known[name]: value.to(device, dtype=torch.float32) for name, value in values.items()}
+    wrapped.load_state_dict(there, strict=False, assign=True)
     for parameter in wrapped.parameters():
         parameter.requires_grad_(False)
     return wrapped
