@@ -71,8 +71,8 @@ def answer(case: dict[str, Any], folder: Path) -> dict[str, Any]:
     prompt = [10 + at % 100 for at in range(case["prompt"])]
     whole = prompt + [11] * case["answer"]
     labels = [models.NOT_TRAINED] * len(prompt) + whole[len(prompt) :]
-    model = models.load_model(folder / "base", quantization="nf4", adapter=folder / "adapter")
     try:
+        model = models.load_model(folder / "base", quantization="nf4", adapter=folder / "adapter")
         models.generate(
             model, tokenizer, [prompt] * rows, max_new_tokens=case["new"], batch_size=rows, on_batch=lambda n: None
         )

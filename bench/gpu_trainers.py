@@ -38,7 +38,7 @@ def holdfast_trainer(case: dict[str, Any], steps: int, folder: Path) -> Any:
     from holdfast.train.trainer import Job, build_trainer
 
     if "folder" in case:
-        model = load_model(Path(case["folder"]), quantization=case["base"])
+        model = load_model(Path(case["folder"]), quantization=case["base"], together=False)
         model.config.use_cache = False
     else:
         model = build_model(case["shape"], case["base"])

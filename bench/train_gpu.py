@@ -6,8 +6,8 @@
     python bench/train_gpu.py --smoke                     # the same code on a tiny model, CPU or GPU
 
 Each trainer runs in a process of its own (some of them patch the libraries), over the same documents and as many steps.
-tokens/s counts real tokens, never padding, and is that of the median step after the first three (all are in `step_ms`);
-so what happens once, such as the capture of a graph, is left out for every trainer. peak_gib is torch's peak allocated
+tokens/s counts real tokens, never padding, over the median time of a step after the first three (all in `step_ms`); so
+what happens once, such as the capture of a graph, is left out for every trainer. peak_gib is torch's peak allocated
 over all steps, reserved_gib what its allocator held, process_gib what the whole process held. A signal ends it early:
 it prints what it has, with `cut: true`.
 """
@@ -122,7 +122,8 @@ def measure(case: dict[str, Any], steps: int = 5, warm: int = 2) -> dict[str, An
 
 
 def speed(marks: list[tuple[float, int]]) -> dict[str, Any]:
-    """Rates of the steps between (seconds, tokens so far) at their ends: `tokens_per_second` is the median step's."""
+    """Of the steps between (seconds, tokens so far) at their ends: `tokens_per_second` is the mean number of tokens
+    over the median time of a step."""
     seconds = [after[0] - before[0] for before, after in itertools.pairwise(marks)]
     tokens = (marks[-1][1] - marks[0][1]) / len(seconds)
     return {

@@ -15,6 +15,7 @@ from holdfast.core.records import Example
 from holdfast.runtime import LlamaServer
 
 TOP = 64  # tokens kept at each position
+FLOATS = 64  # positions whose logits are float32 at the same time
 Distribution = Mapping[int, float]  # token id → natural log-probability, of the likeliest tokens
 
 
@@ -61,12 +62,15 @@ def think_with(model: models.Model, item: Forced) -> Thoughts:
 
     ids = torch.tensor([item.prompt + item.answer], device=model.device)
     with torch.inference_mode():
-        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(item.answer) + 1).logits[0].float()
-    logs = logits.log_softmax(-1)
-    values, tokens = logs.topk(min(TOP, logs.shape[-1]))
-    pairs = zip(tokens.tolist(), values.tolist(), strict=True)
-    own = [float(logs[at, token]) for at, token in enumerate(item.answer)]
-    return Thoughts([dict(zip(names, logits_, strict=True)) for names, logits_ in pairs], [*own, None])
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(item.answer) + 1).logits[0]
+    found: list[Distribution] = []
+    own: list[float | None] = []
+    for start in range(0, len(logits), FLOATS):
+        logs = logits[start : start + FLOATS].float().log_softmax(-1)
+        values, tokens = logs.topk(min(TOP, logs.shape[-1]))
+        found += [dict(zip(*pair, strict=True)) for pair in zip(tokens.tolist(), values.tolist(), strict=True)]
+        own += [float(logs[at, token]) for at, token in enumerate(item.answer[start : start + FLOATS])]
+    return Thoughts(found, [*own, None])
 
 
 def think_in_server(server: LlamaServer, forced: Sequence[Forced]) -> list[Thoughts]:

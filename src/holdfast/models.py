@@ -153,7 +153,11 @@ def load_model(folder: Path, *, quantization: Quantized, adapter: Path | None = 
 
 def let_go() -> None:
     """Free models that nobody uses any more. They refer to themselves in circles, so that Python would keep the one of
-    an earlier stage until it looks for such circles, and a small card has no room for two."""
+    an earlier stage until it looks for such circles, and a small card has no room for two. With an 8-bit optimiser
+    transformers' Trainer names the embedding to bitsandbytes, whose one manager holds it for ever (0.50.2)."""
+    optimizers = sys.modules.get("bitsandbytes.optim")
+    if optimizers is not None:
+        optimizers.GlobalOptimManager.get_instance().module_weight_config_triple.clear()
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

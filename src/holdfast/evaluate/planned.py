@@ -13,9 +13,10 @@ def answering(config: RunConfig, plan: Path) -> EvaluateConfig:
     of an older version the configuration alone says it."""
     if not (plan / FILE).is_file():
         return config.evaluate
-    return config.evaluate.model_copy(update={"batch_size": int(read_json(plan / FILE)["batch_size"])})
+    planned = max(1, int(read_json(plan / FILE).get("batch_size", 1)))
+    return config.evaluate.model_copy(update={"batch_size": min(config.evaluate.batch_size, planned)})
 
 
 def merged_fits(plan: Path) -> bool:
     """Whether there is room for the merged 16-bit model in transformers."""
-    return bool(read_json(plan / FILE)["merged"])
+    return bool(read_json(plan / FILE).get("merged"))
