@@ -150,8 +150,6 @@ def memory_of_card(held: int, at_rest: int) -> dict[str, Any]:
 
 def run_cases(cases: list[dict[str, Any]]) -> None:
     """Worker: one line of JSON a case on stdout; a case that fails says why."""
-    import gc
-
     import torch
 
     for case in cases:
@@ -167,14 +165,12 @@ def run_cases(cases: list[dict[str, Any]]) -> None:
         if case["trainer"] == "unsloth":  # it pins other versions of some libraries than this benchmark has
             row["versions"] = versions_of("unsloth", "trl", "transformers", "torch", "xformers", "flash-attn")
         print("ROW " + json.dumps(row), flush=True)
-        from bitsandbytes.optim import GlobalOptimManager
+        from holdfast.models import let_go  # here, after Unsloth has patched what it wants to
 
-        # The Trainer registers the embedding there, and it would stay on the card for ever.
-        GlobalOptimManager.get_instance().module_weight_config_triple.clear()
-        gc.collect()
         if torch.cuda.is_available():
             torch._C._cuda_clearCublasWorkspaces()  # some 34 MB for each kind of product, which a fresh process has not
-            torch.cuda.empty_cache()
+        let_go()
+        if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
 
