@@ -8,7 +8,7 @@ import pytest
 from holdfast import likelihood, models
 from holdfast.core.records import Example, Message
 from holdfast.plan.constants import constant
-from holdfast.plan.evaluate_memory import _reading, _scoring, _writing, adapted_layer_bytes, layer_bytes
+from holdfast.plan.evaluate_memory import _reading, _scoring, _writing, adapted_layer, plain_layer
 from holdfast.plan.lengths import Lengths
 from holdfast.plan.shape import ModelShape, shape_of
 from live_memory import LiveMemory
@@ -21,7 +21,7 @@ SMALL = {
 PROMPT, ANSWER, ROWS, NEW = 300, 90, 6, 8
 
 
-def build(targets: Any, **changed: Any) -> Any:
+def build(targets: Any, train: dict[str, Any] | None = None, **changed: Any) -> Any:
     """Random 16-bit weights, as on a card, with PEFT's adapter (None: without)."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -31,7 +31,9 @@ def build(targets: Any, **changed: Any) -> Any:
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     if targets is not None:
-        model = get_peft_model(model, LoraConfig(r=8, target_modules=targets))
+        model = get_peft_model(
+            model, LoraConfig(r=8, target_modules=targets, use_dora=bool((train or {}).get("use_dora")))
+        )
     return model.eval()
 
 
@@ -39,11 +41,12 @@ def shape(**changed: Any) -> ModelShape:
     return shape_of(SMALL | changed, Path("small"))
 
 
-def predicted(moment: Any, train: dict[str, Any], *, adapter: bool) -> int:
+def predicted(reading: bool, train: dict[str, Any], *, adapter: bool) -> int:
     config = run_config(train=train, evaluate={"batch_size": ROWS, "max_new_tokens": NEW})
-    live = adapted_layer_bytes(shape(), config.train, 2) if adapter else layer_bytes(shape(), 2)
+    layer = adapted_layer(shape(), config.train, 2) if adapter else plain_layer(shape(), 2)
     lengths = Lengths(400, 1000, 10, PROMPT, longest_test=PROMPT + ANSWER, longest_answer=ANSWER)
-    return sum(moment(shape(), config, lengths, 2, live).values())
+    found = _reading(shape(), config, lengths, 2, layer) if reading else _scoring(shape(), lengths, ROWS, 2, layer)
+    return sum(found.values())
 
 
 CASES = [
@@ -51,26 +54,41 @@ CASES = [
     ("all-linear", {}),
     (["q_proj", "v_proj"], {"lora_target_linear": False, "lora_target_modules": ["q_proj", "v_proj"]}),
     (["down_proj"], {"lora_target_linear": False, "lora_target_modules": ["down_proj"]}),
+    ("all-linear", {"use_dora": True}),
+    (
+        ["q_proj", "v_proj"],
+        {"lora_target_linear": False, "lora_target_modules": ["q_proj", "v_proj"], "use_dora": True},
+    ),
 ]
 
 
 @pytest.mark.parametrize(("targets", "train"), CASES)
 def test_reading_prompts_takes_what_the_plan_says(targets: Any, train: dict[str, Any]) -> None:
-    model, tokenizer = build(targets), models.load_tokenizer(models.find_base_model("pebble"))
+    model, tokenizer = build(targets, train), models.load_tokenizer(models.find_base_model("pebble"))
     prompts = [[5 + at % 100 for at in range(PROMPT)]] * ROWS
     with LiveMemory() as memory:
         models.generate(model, tokenizer, prompts, max_new_tokens=NEW, batch_size=ROWS, on_batch=lambda n: None)
-    plan = predicted(_reading, train, adapter=targets is not None)
+    plan = predicted(True, train, adapter=targets is not None)
     assert 0.9 * plan < memory.peak < 1.01 * plan
 
 
 @pytest.mark.parametrize(("targets", "train"), CASES)
 def test_scoring_references_takes_what_the_plan_says(targets: Any, train: dict[str, Any]) -> None:
-    model, tokenizer = build(targets), models.load_tokenizer(models.find_base_model("pebble"))
+    model, tokenizer = build(targets, train), models.load_tokenizer(models.find_base_model("pebble"))
     row = models.TrainingTokens(input_ids=[5] * (PROMPT + ANSWER), labels=[-100] * PROMPT + [5] * ANSWER)
     with LiveMemory() as memory:
         likelihood._score_batch(model, tokenizer, [row] * ROWS, [PROMPT] * ROWS)
-    plan = predicted(_scoring, train, adapter=targets is not None)
+    plan = predicted(False, train, adapter=targets is not None)
+    assert 0.9 * plan < memory.peak < 1.01 * plan
+
+
+def test_a_short_prompt_with_dora_takes_what_its_matrices_take() -> None:
+    train = {"lora_target_linear": False, "lora_target_modules": ["down_proj"], "use_dora": True}
+    model, tokenizer = build(["down_proj"], train), models.load_tokenizer(models.find_base_model("pebble"))
+    with LiveMemory() as memory:
+        models.generate(model, tokenizer, [[5] * 4], max_new_tokens=1, batch_size=1, on_batch=lambda n: None)
+    plan = adapted_layer(shape(), run_config(train=train).train, 2)(4)
+    assert plan > 4 * SMALL["intermediate_size"] ** 2
     assert 0.9 * plan < memory.peak < 1.01 * plan
 
 
@@ -97,10 +115,9 @@ def test_long_answers_over_a_large_vocabulary_are_scored_some_rows_at_a_time() -
     length = len(rows.input_ids) - len(models.encode_prompt(tokenizer, examples[0].prompt))
     with LiveMemory() as memory:
         likelihood.score_references(model, tokenizer, examples, ROWS)
-    config = run_config(evaluate={"batch_size": ROWS})
     lengths = Lengths(2000, 5000, 10, 20, longest_test=len(rows.input_ids), longest_answer=length)
     changed = shape(vocab_size=vocabulary)
-    plan = sum(_scoring(changed, config, lengths, 2, layer_bytes(changed, 2)).values())
+    plan = sum(_scoring(changed, lengths, ROWS, 2, plain_layer(changed, 2)).values())
     assert plan < ROWS * length * vocabulary * 2, "all rows at once would need more"
     assert 0.8 * plan < memory.peak < 1.01 * plan
 

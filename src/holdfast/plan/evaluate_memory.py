@@ -2,9 +2,11 @@
 model.
 
 The layers are PEFT's here, not holdfast's fused ones. Its adapters compute in float32 (PEFT 0.21 tuners/lora/layer.py),
-so that an adapted product has two float32 copies of its output beside it; what is live at once was counted tensor by
-tensor (tests/integration/test_evaluate_memory.py).
+so that an adapted product has two float32 copies of its output beside it, with DoRA four and two of its matrix; what is
+live at once was counted tensor by tensor (tests/integration/test_evaluate_memory.py).
 """
+
+from collections.abc import Callable
 
 from holdfast.core.config import RunConfig, TrainConfig
 from holdfast.plan.constants import constant
@@ -18,48 +20,57 @@ from holdfast.plan.memory import (
     with_process,
     workspace_bytes,
 )
-from holdfast.plan.shape import ModelShape
+from holdfast.plan.shape import Linear, ModelShape
 
+Layer = Callable[[int], int]  # tokens at once → most bytes that are live in a layer
 MLP = ("gate_proj", "up_proj", "down_proj")
 
 
 def evaluate_memory(shape: ModelShape, config: RunConfig, lengths: Lengths, *, on_gpu: bool) -> Components:
     """What `evaluate.batch_size` items at once need; the baseline needs less, it has no adapter."""
     wide = 2 if on_gpu else 4
-    live = adapted_layer_bytes(shape, config.train, wide)
     parts = {
         "weights": weight_bytes(shape, config.train.adapter, wide),
         "adapter": int(adapter_parameters(shape, config.train) * constant("adapter_bytes")),
-        "workspace": workspace_bytes(shape, config.train.adapter, wide) + norm_bytes(shape, config.train),
+        "workspace": workspace_bytes(shape, config.train.adapter, wide),
     }
+    layer = adapted_layer(shape, config.train, wide)
     moments = (
-        _reading(shape, config, lengths, wide, live),
+        _reading(shape, config, lengths, wide, layer),
         _writing(shape, config, lengths, wide),
-        _scoring(shape, config, lengths, wide, live),
+        _scoring(shape, lengths, config.evaluate.batch_size, wide, layer),
     )
-    return with_process(parts | max(moments, key=_total), on_gpu=on_gpu)
+    return _in_process(parts | max(moments, key=_total), on_gpu=on_gpu)
 
 
 def merged_memory(shape: ModelShape, config: RunConfig, lengths: Lengths, *, on_gpu: bool) -> Components:
-    """The merged model answering the test items, none of its weights quantised."""
+    """The merged model answering the test items, and scored at one reference at a time; no weight is quantised."""
     wide = 2 if on_gpu else 4
+    layer = plain_layer(shape, wide)
     moments = (
-        _reading(shape, config, lengths, wide, layer_bytes(shape, wide)),
+        _reading(shape, config, lengths, wide, layer),
         _writing(shape, config, lengths, wide),
+        _scoring(shape, lengths, 1, wide, layer),
     )
-    return with_process({"weights": weight_bytes(shape, "lora", wide)} | max(moments, key=_total), on_gpu=on_gpu)
+    return _in_process({"weights": weight_bytes(shape, "lora", wide)} | max(moments, key=_total), on_gpu=on_gpu)
+
+
+def _in_process(parts: Components, *, on_gpu: bool) -> Components:
+    if on_gpu:
+        parts["product workspaces"] = int(constant("product_workspaces"))
+    return with_process(parts, on_gpu=on_gpu)
 
 
 def _total(parts: Components) -> int:
     return sum(parts.values())
 
 
-def _reading(shape: ModelShape, config: RunConfig, lengths: Lengths, wide: int, live: int) -> Components:
+def _reading(shape: ModelShape, config: RunConfig, lengths: Lengths, wide: int, layer: Layer) -> Components:
     """All prompts of a batch at once; only their last tokens are scored."""
     batch, prompt = config.evaluate.batch_size, lengths.longest_prompt
     return {
         "kv cache": kv_bytes(shape, batch * prompt, wide),
-        "activations": batch * prompt * live,
+        "activations": layer(batch * prompt),
         "attention mask": batch * prompt * prompt * wide,
         "logits": batch * shape.vocabulary * (wide + 4),
     }
@@ -76,13 +87,13 @@ def _writing(shape: ModelShape, config: RunConfig, lengths: Lengths, wide: int) 
     }
 
 
-def _scoring(shape: ModelShape, config: RunConfig, lengths: Lengths, wide: int, live: int) -> Components:
-    """Reference answers: whole rows through the layers, then their scores (likelihood.py takes fewer rows at once
+def _scoring(shape: ModelShape, lengths: Lengths, rows: int, wide: int, layer: Layer) -> Components:
+    """Reference answers: `rows` whole ones through the layers, then their scores (likelihood.py takes fewer at once
     where the answers are long)."""
     answer = lengths.longest_answer + 1
-    batch = max(1, min(config.evaluate.batch_size, int(constant("scored_positions")) // answer))
+    batch = max(1, min(rows, int(constant("scored_positions")) // answer))
     tokens = batch * lengths.longest_test
-    layers: Components = {"activations": tokens * live, "attention mask": tokens * lengths.longest_test * wide}
+    layers: Components = {"activations": layer(tokens), "attention mask": tokens * lengths.longest_test * wide}
     scores: Components = {
         "activations": 2 * tokens * shape.hidden * wide,
         "logits": int(batch * answer * wide + 8 * constant("scored_floats")) * shape.vocabulary,
@@ -90,24 +101,35 @@ def _scoring(shape: ModelShape, config: RunConfig, lengths: Lengths, wide: int, 
     return max(layers, scores, key=_total)
 
 
-def layer_bytes(shape: ModelShape, wide: int) -> int:
-    """Most bytes a token that live at once in a layer without adapter: in its MLP."""
-    return wide * (3 * shape.intermediate + 4 * shape.hidden)
+def plain_layer(shape: ModelShape, wide: int) -> Layer:
+    """A layer without adapter: most is live in its MLP."""
+    return lambda tokens: tokens * wide * (3 * shape.intermediate + 4 * shape.hidden)
 
 
-def adapted_layer_bytes(shape: ModelShape, train: TrainConfig, wide: int) -> int:
-    """Most bytes a token that live at once in a layer: in its MLP, or where an adapter is added to a product."""
+def adapted_layer(shape: ModelShape, train: TrainConfig, wide: int) -> Layer:
+    """A layer with adapters: most is live in its MLP, or where an adapter is added to a product."""
+    plain, linears, add = plain_layer(shape, wide), target_linears(shape, train), _dora if train.use_dora else _lora
     cast = 4 if wide < 4 else 0  # the input in float32
-    adapted = (
-        linear.rows * (wide + 8) + linear.columns * cast + 3 * wide * shape.hidden
-        + (wide * shape.intermediate if linear.name in MLP else 0)
-        for linear in target_linears(shape, train)
-    )  # fmt: skip
-    return max(layer_bytes(shape, wide), *adapted)
+
+    def live(tokens: int) -> int:
+        beside = (
+            tokens * (linear.columns * cast + wide * (3 * shape.hidden + shape.intermediate * (linear.name in MLP)))
+            for linear in linears
+        )
+        return max(plain(tokens), *(at + add(linear, tokens, wide) for at, linear in zip(beside, linears, strict=True)))
+
+    return live
 
 
-def norm_bytes(shape: ModelShape, train: TrainConfig) -> int:
-    """DoRA: the norm of the largest adapted matrix in float32 (its identity, B A and the sum)."""
-    if not train.use_dora:
-        return 0
-    return 4 * max(linear.columns**2 + 2 * linear.size for linear in target_linears(shape, train))
+def _lora(linear: Linear, tokens: int, wide: int) -> int:
+    """The product, and two float32 copies of its size."""
+    return tokens * linear.rows * (wide + 8)
+
+
+def _dora(linear: Linear, tokens: int, wide: int) -> int:
+    """The product; then, in float32, the identity that makes B A, or the norm's sum beside B A and the matrix, or these
+    two beside four tensors of the product's size (PEFT 0.21 tuners/lora/dora.py)."""
+    identity, norm = linear.columns**2 + linear.size, 4 * linear.size
+    added = 2 * linear.size + 4 * tokens * linear.rows
+    bias = tokens * linear.rows * wide if linear.bias else 0
+    return tokens * linear.rows * wide + max(4 * identity, 4 * norm, 4 * added + bias)

@@ -7,7 +7,7 @@ import pytest
 
 from holdfast.core.errors import DoesNotFitError
 from holdfast.plan.choose import make_plan, plan_for
-from holdfast.plan.evaluate_memory import evaluate_memory, norm_bytes
+from holdfast.plan.evaluate_memory import adapted_layer, evaluate_memory
 from holdfast.plan.lengths import Lengths
 from plan_shapes import hardware_with, run_config, shape_named, write_config
 
@@ -82,7 +82,9 @@ def test_an_adapter_on_the_mlp_takes_float32_copies_of_its_outputs() -> None:
     assert activations() == 16 * 250 * (12 * 18944 + 10 * 3584)
 
 
-def test_dora_takes_the_norm_of_its_largest_matrix() -> None:
-    shape = shape_named("Qwen2.5-7B")
-    assert norm_bytes(shape, run_config().train) == 0
-    assert norm_bytes(shape, run_config(train={"use_dora": True}).train) == 4 * (18944**2 + 2 * 18944 * 3584)
+def test_dora_takes_tensors_of_the_size_of_its_largest_matrix() -> None:
+    shape, train = shape_named("Qwen2.5-7B"), run_config(train={"use_dora": True}).train
+    identity = 4 * (18944**2 + 18944 * 3584)
+    assert identity < adapted_layer(shape, train, 2)(1) < 1.001 * identity
+    both, product = 2 * 4 * 18944 * 3584, 18944 * (2 + 16) + 3584 * 4 + 2 * (3 * 3584 + 18944)
+    assert adapted_layer(shape, train, 2)(10_000) == both + 10_000 * product
