@@ -4,8 +4,9 @@
     python bench/evaluate_gpu.py --smoke   # the same code on a tiny model, CPU or GPU
 
 The base model and an adapter with random weights are written as files, loaded on the small card as stage evaluate does
-it, and asked as many items at once as the planner chooses there. `peak_gib` is torch's peak over loading, answering and
-scoring, `planned_gib` the plan's components inside torch, `process_gib` what the whole process held.
+it, and asked as many items at once as the planner chooses there; then it is scored at the reference answers, and its
+distributions are taken at one of them, as `verify` does. `peak_gib` is torch's peak over all of that, also where memory
+ran out (`error`), `planned_gib` the plan's components inside torch, `process_gib` what the whole process held.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def answer(case: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Load, answer and score one batch on a card of `card_gib`."""
     import torch
 
-    from holdfast import likelihood, models
+    from holdfast import distributions, likelihood, models
 
     models.go_offline()
     cut_card(case)
@@ -71,20 +72,23 @@ def answer(case: dict[str, Any], folder: Path) -> dict[str, Any]:
     prompt = [10 + at % 100 for at in range(case["prompt"])]
     whole = prompt + [11] * case["answer"]
     labels = [models.NOT_TRAINED] * len(prompt) + whole[len(prompt) :]
+    together = max(1, min(rows, likelihood.POSITIONS // (case["answer"] + 1)))
+    failed = {}
     try:
         model = models.load_model(folder / "base", quantization="nf4", adapter=folder / "adapter")
         models.generate(
             model, tokenizer, [prompt] * rows, max_new_tokens=case["new"], batch_size=rows, on_batch=lambda n: None
         )
         row = models.TrainingTokens(input_ids=whole, labels=labels)
-        likelihood._score_batch(model, tokenizer, [row] * rows, [len(prompt)] * rows)
+        likelihood._score_batch(model, tokenizer, [row] * together, [len(prompt)] * together)
+        distributions.think_with(model, distributions.Forced(prompt, whole[len(prompt) :]))
     except torch.OutOfMemoryError as error:
-        return case | {"error": str(error)[:300]}
+        failed = {"error": str(error)[:300]}
     if not cuda:
-        return case
+        return case | failed
     free, total = torch.cuda.mem_get_info()
     peak, held = torch.cuda.max_memory_allocated(), total - free
-    return case | {"peak_gib": round(peak / GIB, 3), "process_gib": round(held / GIB, 3)}
+    return case | failed | {"peak_gib": round(peak / GIB, 3), "process_gib": round(held / GIB, 3)}
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from holdfast import likelihood, models
 from holdfast.core.records import Example, Message
+from holdfast.export import base_choice, imatrix, merge, streamed
 from holdfast.plan.constants import constant
 from holdfast.plan.evaluate_memory import _reading, _scoring, _writing, adapted_layer, plain_layer
 from holdfast.plan.lengths import Lengths
@@ -49,10 +50,11 @@ def predicted(reading: bool, train: dict[str, Any], *, adapter: bool) -> int:
     return sum(found.values())
 
 
+FEW = {"lora_target_linear": False, "lora_target_modules": ["q_proj", "v_proj"]}
 CASES = [
     (None, {}),
     ("all-linear", {}),
-    (["q_proj", "v_proj"], {"lora_target_linear": False, "lora_target_modules": ["q_proj", "v_proj"]}),
+    (["q_proj", "v_proj"], FEW),
     (["down_proj"], {"lora_target_linear": False, "lora_target_modules": ["down_proj"]}),
     ("all-linear", {"use_dora": True}),
     (
@@ -124,3 +126,6 @@ def test_long_answers_over_a_large_vocabulary_are_scored_some_rows_at_a_time() -
 
 def test_the_plan_has_the_sizes_of_the_code() -> None:
     assert (constant("scored_positions"), constant("scored_floats")) == (likelihood.POSITIONS, likelihood.FLOATS)
+    assert constant("streamed_piece") == streamed.PIECE
+    assert (constant("checked_rows"), constant("checked_positions")) == (base_choice.ITEMS, merge.CHECKED_POSITIONS)
+    assert constant("streamed_tokens") == base_choice.TOKENS == imatrix.LARGEST_TOKENS

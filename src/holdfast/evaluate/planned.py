@@ -18,5 +18,6 @@ def answering(config: RunConfig, plan: Path) -> EvaluateConfig:
 
 
 def merged_fits(plan: Path) -> bool:
-    """Whether there is room for the merged 16-bit model in transformers."""
-    return bool(read_json(plan / FILE).get("merged"))
+    """Whether there is room for the merged 16-bit model in transformers. It is one rung more, and no reason to do a
+    finished stage again: so it does not stand in FILE."""
+    return bool(read_json(plan / "plan.json").get("evaluation", {}).get("merged"))

@@ -6,14 +6,16 @@ loss of the answer tokens (teacher forcing) is a proper score and needs far fewe
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from holdfast.export.lora import read_adapter
 from holdfast.export.merge import storage_type
 from holdfast.export.streamed import Streamed
 from holdfast.export.weights import BaseKind, base_weights, merged_weights
 
+TOKENS = 32768  # and no more than these in all: the states of all items are kept between two layers
 ITEMS = 40  # validation items at most; more cost time and hardly move the mean
 
 
@@ -24,6 +26,9 @@ class Talk(Protocol):
     def input_ids(self) -> list[int]: ...  # noqa: D102
     @property
     def labels(self) -> list[int]: ...  # noqa: D102
+
+
+AnyTalk = TypeVar("AnyTalk", bound=Talk)
 
 
 class AnswerLoss(NamedTuple):
@@ -48,6 +53,12 @@ class BaseChoice(NamedTuple):
         """As JSON."""
         measured = {str(kind): loss._asdict() for kind, loss in self.measured.items()}
         return {"chosen": self.chosen, "trained": self.trained._asdict(), "measured": measured}
+
+
+def at_most(talks: Sequence[AnyTalk], tokens: int = TOKENS) -> list[AnyTalk]:
+    """The first conversations that have no more tokens together; the first one always."""
+    sizes = accumulate(len(talk.input_ids) for talk in talks)
+    return [talk for number, (talk, size) in enumerate(zip(talks, sizes, strict=True)) if size <= tokens or not number]
 
 
 def choose_base(
@@ -84,10 +95,11 @@ def answer_loss(model: Streamed, talks: Sequence[Talk]) -> AnswerLoss:
 
     total, right, count = 0.0, 0, 0
     wanted = [[at for at, label in enumerate(talk.labels[1:]) if label >= 0] for talk in talks]
-    found = model.logits([talk.input_ids for talk in talks], positions=wanted)
-    for talk, places, logits in zip(talks, wanted, found, strict=True):
-        targets = torch.tensor([talk.labels[at + 1] for at in places], device=logits.device)
-        total += float(torch.nn.functional.cross_entropy(logits.double(), targets, reduction="sum"))
-        right += int((logits.argmax(-1) == targets).sum())
-        count += len(places)
+    found = model.logits_in_pieces([talk.input_ids for talk in talks], wanted)
+    for talk, pieces in zip(talks, found, strict=True):
+        for places, logits in pieces:
+            targets = torch.tensor([talk.labels[at + 1] for at in places], device=logits.device)
+            total += float(torch.nn.functional.cross_entropy(logits.double(), targets, reduction="sum"))
+            right += int((logits.argmax(-1) == targets).sum())
+            count += len(places)
     return AnswerLoss(total / max(count, 1), right / max(count, 1), count)

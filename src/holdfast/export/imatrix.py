@@ -52,8 +52,7 @@ def compute_importance(
         sums[name] = sums.get(name, 0) + flat.square().sum(0)
         rows[name] = rows.get(name, 0) + len(flat)
 
-    for _ in Streamed(folder, stored_weights(folder), device=device).logits(chosen, watch=watch):
-        pass
+    Streamed(folder, stored_weights(folder), device=device).states(chosen, watch=watch)
     names = _gguf_names(folder, list(sums))
     values = {
         names[name]: np.ascontiguousarray((sums[name] / rows[name]).float().cpu().numpy()) for name in sorted(sums)

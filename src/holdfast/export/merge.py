@@ -15,7 +15,7 @@ from holdfast.core.errors import ModelError, StageError
 from holdfast.export.checkpoint import read_checkpoint, read_tensors
 from holdfast.export.lora import Adapter, as_torch, read_adapter
 from holdfast.export.model_files import copy_the_rest
-from holdfast.export.streamed import Streamed
+from holdfast.export.streamed import PIECE, Streamed
 from holdfast.export.weights import BaseKind, Source, base_weights, merged_weights, stored_weights
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def check_merge(
     prompts = _at_most(prompts, CHECKED_POSITIONS)
     grown = read_adapter(adapter).grows(read_checkpoint(base).vocab_size)
     tuned = Streamed(merged if grown else base, base_weights(base, kind), adapter=adapter, device=device)
-    wanted = [logits.cpu() for logits in tuned.logits(prompts)]
+    wanted = list(tuned.logits(prompts))
     adapter_divergence = _Difference(wanted)
     if not grown:
         adapter_divergence.add_all(tuned.logits(prompts, plain=True))
@@ -213,10 +213,10 @@ class _Difference:
 
     def add_all(self, found: "Any") -> None:
         for left, right in zip(self.wanted, found, strict=True):
-            right_ = right.cpu()
-            self.largest = max(self.largest, float((left - right_).abs().max()))
-            p, q = left.double().log_softmax(-1), right_.double().log_softmax(-1)
-            self.total += float((p.exp() * (p - q)).sum())
+            self.largest = max(self.largest, float((left - right).abs().max()))
+            for start in range(0, len(left), PIECE):
+                p, q = (part[start : start + PIECE].double().log_softmax(-1) for part in (left, right))
+                self.total += float((p.exp() * (p - q)).sum())
             self.count += len(left)
 
     @property

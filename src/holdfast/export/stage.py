@@ -7,6 +7,7 @@ from typing import Any
 from holdfast import models
 from holdfast.core.context import StageContext
 from holdfast.core.digest import digest_tree
+from holdfast.core.documents import read_json
 from holdfast.core.manifest import INTENT, MANIFEST
 from holdfast.core.records import Example, Message, read_examples
 from holdfast.export.card import CardFacts, render_card
@@ -60,7 +61,7 @@ def _merge(context: StageContext, base: Path) -> dict[str, Any]:
     from holdfast.export.merge import LARGEST_SHARE, check_merge, measure_change, merge_adapter
 
     adapter, merged = context.inputs["train"] / "adapter", context.out.path / "merged"
-    device = models.device_name()
+    device = _device(context)
     talks = _talks(context, base)
     choice = _choose_base(context, base, adapter, talks, device)
     kind = choice["chosen"]
@@ -88,9 +89,17 @@ def _merge(context: StageContext, base: Path) -> dict[str, Any]:
     return {"base": choice, "weights": change._asdict(), "logits": check._asdict(), "examples": len(prompts)}
 
 
+def _device(context: StageContext) -> str:
+    """Where layers are computed: the card, where stage plan found room on it."""
+    planned = read_json(context.inputs["plan"] / "plan.json").get("export", {})
+    return "cpu" if planned.get("device") == "cpu" else models.device_name()
+
+
 def _talks(context: StageContext, base: Path) -> list[models.TrainingTokens]:
+    from holdfast.export.base_choice import at_most
+
     tokenizer = models.load_tokenizer(base)
-    return [models.encode_example(tokenizer, example.messages) for example in _examples(context)]
+    return at_most([models.encode_example(tokenizer, example.messages) for example in _examples(context)])
 
 
 def _choose_base(
@@ -144,7 +153,7 @@ def _importance(context: StageContext) -> "dict[str, Any] | None":
         tokenizer = models.load_tokenizer(merged)
         rows = read_examples(context.inputs["prepare"] / "train.jsonl")
         prompts = [models.encode_example(tokenizer, row.messages).input_ids for row in rows]
-        matrix = compute_importance(merged, prompts, device=models.device_name())
+        matrix = compute_importance(merged, prompts, device=_device(context))
         context.console.say(f"  importance matrix from {matrix.tokens} tokens of {matrix.prompts} training rows")
         with context.out.writing(IMATRIX) as target:
             write_importance(matrix, target, data="train.jsonl")

@@ -15,6 +15,7 @@ from holdfast.export.weights import Source
 if TYPE_CHECKING:
     import torch
 
+PIECE = 64  # positions whose logits are there at once
 Watch = Callable[[str, "torch.Tensor"], None]
 
 
@@ -37,29 +38,44 @@ class Streamed:
         self._plain.eval()
         self._rotary: Any = type(model.model.rotary_emb)(config).to(device)
 
-    def logits(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        plain: bool = False,
-        watch: Watch | None = None,
-        positions: Sequence[Sequence[int]] | None = None,
-    ) -> "Iterator[torch.Tensor]":
-        """Logits of each prompt (token ids), float32 [positions, vocabulary], in order.
+    def logits(self, prompts: Sequence[Sequence[int]], *, plain: bool = False) -> "Iterator[torch.Tensor]":
+        """Logits of each prompt (token ids), float32 [positions, vocabulary] on the host, in order.
+
+        plain: without the adapter.
+        """
+        import torch
+
+        for pieces in self.logits_in_pieces(prompts, [range(len(prompt)) for prompt in prompts], plain=plain):
+            yield torch.cat([logits.cpu() for _, logits in pieces])
+
+    def logits_in_pieces(
+        self, prompts: Sequence[Sequence[int]], positions: Sequence[Sequence[int]], *, plain: bool = False
+    ) -> "Iterator[Iterator[tuple[Sequence[int], torch.Tensor]]]":
+        """Of each prompt, in order: (at most PIECE of its `positions`, their logits). Those of a long answer over a
+        large vocabulary would take more memory than all else."""
+        import torch
+
+        with torch.inference_mode():
+            states = self.states(prompts, plain=plain)
+            head = self._plain.lm_head
+            tied = bool(self._plain.config.tie_word_embeddings)
+            self._load(head, "model.embed_tokens" if tied else "lm_head")
+            for state, wanted in zip(states, positions, strict=True):
+                parts = [wanted[start : start + PIECE] for start in range(0, len(wanted), PIECE)]
+                yield ((part, head(state[0, list(part)])) for part in parts)
+            _drop(head)
+
+    def states(
+        self, prompts: Sequence[Sequence[int]], *, plain: bool = False, watch: Watch | None = None
+    ) -> "list[torch.Tensor]":
+        """What the head would read: [1, positions, hidden] of each prompt.
 
         plain: without the adapter. watch: called with the name of each linear layer's weight and its input.
-        positions: the only ones of each prompt that are wanted; None = all.
         """
         import torch
 
         with torch.inference_mode():
-            states = self._states(prompts, plain=plain, watch=watch)
-            head = self._plain.lm_head
-            tied = bool(self._plain.config.tie_word_embeddings)
-            self._load(head, "model.embed_tokens" if tied else "lm_head")
-            for index, state in enumerate(states):
-                yield head(state[0] if positions is None else state[0, list(positions[index])])
-            _drop(head)
+            return self._states(prompts, plain=plain, watch=watch)
 
     def _states(self, prompts: Sequence[Sequence[int]], *, plain: bool, watch: Watch | None) -> "list[torch.Tensor]":
         import torch
@@ -82,7 +98,9 @@ class Streamed:
                 hook.remove()
             _drop(layer)
         self._load(body.norm, "model.norm")
-        return [body.norm(state) for state in states]
+        for index, state in enumerate(states):
+            states[index] = body.norm(state)
+        return states
 
     def _load(self, module: Any, name: str) -> None:
         """Put the weights of a module in place; those that are there already (the adapter's) stay."""

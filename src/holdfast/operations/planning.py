@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from holdfast.core.documents import read_json
 from holdfast.core.errors import DoesNotFitError, Interrupted, UsageError
 from holdfast.core.files import atomic_write
 from holdfast.core.manifest import MANIFEST
+from holdfast.core.records import Example
 from holdfast.core.rundir import RunDir
 from holdfast.core.validated import check_document, read_model
 
@@ -55,6 +57,23 @@ def plan(
     text = "\n".join([describe(result), *(f"next: {line}" for line in describe_next(larger))])
     console.result(result | {"larger": larger, "exit_code": code}, text)
     return code
+
+
+def fewer_at_once(config: RunConfig, items: Sequence[Example]) -> RunConfig:
+    """`config` with as many items at once as this machine holds of these, whose prompts may be longer than those that
+    the run was planned for; never more than it says."""
+    from holdfast.plan.evaluate_choice import answering, choose_evaluation
+    from holdfast.plan.hardware import probe
+    from holdfast.plan.lengths import Lengths
+    from holdfast.plan.shape import read_shape
+    from holdfast.plan.target import choose_target, limits_of
+
+    folder, hardware = models.find_base_model(config.base_model), probe(Path.cwd())
+    tokenizer = models.load_tokenizer(folder)
+    longest = max((len(models.encode_prompt(tokenizer, list(item.prompt))) for item in items), default=0)
+    target = choose_target(config.plan, hardware)
+    lengths, limits = Lengths(longest, None, None, longest), limits_of(target, config.plan, hardware)
+    return answering(config, choose_evaluation(read_shape(folder), config, lengths, target, limits).batch_size)
 
 
 def next_command(proposed: str, given: list[str], overrides: list[str]) -> str:

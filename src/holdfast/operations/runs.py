@@ -177,6 +177,7 @@ def evaluate_other_items(
     """
     from holdfast.evaluate.other_items import measure_other_items
     from holdfast.evaluate.planned import answering
+    from holdfast.operations.planning import fewer_at_once
 
     run_dir = RunDir(folder)
     config = run_dir.read_config()
@@ -189,6 +190,7 @@ def evaluate_other_items(
     items = redactor.mask_examples(found)
     masked = dict(redactor.by_type)
     console.say(f"  {redactor.describe()}")
+    config = fewer_at_once(config, items)
     gguf = None
     if runtime == "gguf":
         refuse_unmeasured(run_dir, config, "export", ("name",))

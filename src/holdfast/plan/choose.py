@@ -95,6 +95,7 @@ def make_plan(
             "recompute": choice.policy.as_json(shape.layers) if choice.policy is not None else None,
         },
         "evaluation": evaluation.document(),
+        "export": {"device": "cpu" if _merged_on_the_cpu(choice, limits) else device},
         "requested": {
             "evaluate_batch_size": asked.evaluate.batch_size,
             "micro_batch_size": config.train.micro_batch_size,
@@ -144,8 +145,18 @@ def _choose_fused(
 
 
 def _counts(demand: Demand, limits: Mapping[Place, Limit], lengths: Lengths) -> bool:
-    """Whether this demand can refuse the run. Evaluation cannot while its prompts are not known."""
+    """Whether this demand can refuse the run. Evaluation cannot while its prompts are not known, and a merge that is
+    too large for the card is checked on the CPU."""
+    if (demand.phase, demand.place) == ("merge", "gpu"):
+        return False
     return limits[demand.place].checked and (demand.phase != "evaluate" or lengths.total is not None)
+
+
+def _merged_on_the_cpu(choice: Choice, limits: Mapping[Place, Limit]) -> list[str]:
+    """The remark on it; none where the card holds it."""
+    large = [d for d in choice.demands if (d.phase, d.place) == ("merge", "gpu") and d.total > limits["gpu"].usable]
+    needed = [f"it takes {d.total / GIB:.2f} GiB and the card has {limits['gpu'].usable / GIB:.2f}" for d in large]
+    return [f"export checks the merge on the CPU, which is slower: {why}" for why in needed]
 
 
 def _phase(demand: Demand, limit: Limit, checked: bool) -> dict[str, Any]:
@@ -260,7 +271,7 @@ def _remarks(
         remarks.append(
             "evaluate is not judged: prompts are counted as sequence_len until stage prepare has measured them"
         )
-    remarks += _without_effect(shape, config, target, choice)
+    remarks += _merged_on_the_cpu(choice, limits) + _without_effect(shape, config, target, choice)
     count = process_count(config.train)
     if choice.rows != config.train.micro_batch_size or count > 1:
         remarks.append(

@@ -14,7 +14,7 @@ from holdfast.plan.target import Limit, Target
 
 
 class Evaluation(NamedTuple):
-    """As in evaluate.json. merged: whether `verify` runs the merged 16-bit model in torch beside its GGUF files."""
+    """`evaluation` of plan.json. merged: whether `verify` runs the merged 16-bit model in torch beside GGUF files."""
 
     batch_size: int
     merged: bool

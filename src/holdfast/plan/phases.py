@@ -1,11 +1,11 @@
-"""What every phase of a run needs; training is in memory.py, evaluating in evaluate_memory.py, what follows is here.
+"""What every phase of a run needs. Training, evaluating and merging have modules of their own; the rest is here.
 
 Pure arithmetic on a ModelShape and a RunConfig. Every number that is not arithmetic comes from constants.py.
 """
 
 from typing import Literal
 
-from holdfast.core.config import RunConfig, TrainConfig
+from holdfast.core.config import RunConfig
 from holdfast.plan.constants import constant
 from holdfast.plan.evaluate_memory import evaluate_memory
 from holdfast.plan.fused_memory import Recompute, is_fused
@@ -22,6 +22,7 @@ from holdfast.plan.memory import (
     train_memory,
     weight_bytes,
 )
+from holdfast.plan.merge_memory import merge_memory
 from holdfast.plan.shape import ModelShape
 
 
@@ -38,11 +39,12 @@ def demands(
     policy: what fused layers recompute (a card only); None = what needs the least memory.
     """
     training = training_demands(shape, config, lengths, rows, device, policy)
+    merging = merge_memory(shape, config, lengths, on_gpu=device == "gpu")
     return [
         *(demand for demand in training if demand.place == device),
         Demand("evaluate", device, evaluate_memory(shape, config, lengths, on_gpu=device == "gpu")),
         *(demand for demand in training if demand.place != device),
-        Demand("merge", "ram", merge_memory(shape, config.train)),
+        *(Demand("merge", place, parts) for place, parts in merging.items()),
         Demand("convert", "ram", convert_memory(shape)),
         Demand("quantize", "ram", quantize_memory(shape)),
         Demand("serve", "ram", serve_memory(shape, config)),
@@ -81,17 +83,6 @@ def training_demands(
         Demand("train", "gpu", trained),
         Demand("train", "ram", {name: size * many for name, size in host.items()}),
     ]
-
-
-def merge_memory(shape: ModelShape, train: TrainConfig) -> Components:
-    """One matrix is merged at a time; the check holds one layer, then the head, in float32 (export/streamed.py)."""
-    layer = shape.linear_weights // shape.layers
-    return {
-        "one layer or the head": 4 * max(layer, shape.vocabulary * shape.hidden),
-        "adapter": int(adapter_parameters(shape, train) * constant("adapter_bytes")),
-        "workspace": 2 * 4 * shape.largest_linear,
-        "process": int(constant("process_train")),
-    }
 
 
 def convert_memory(shape: ModelShape) -> Components:
