@@ -17,7 +17,7 @@ def make_context(folder: Path, base: Path, adapter: Path) -> StageContext:
         export=ExportConfig(quantizations=("Q4_K_M", "Q8_0")),
     )  # fmt: skip
     run_dir = RunDir(folder)
-    inputs = {name: run_dir.stage(name).path for name in ("prepare", "train", "evaluate")}
+    inputs = {name: run_dir.stage(name).path for name in ("prepare", "train", "evaluate", "plan")}
     for path in inputs.values():
         path.mkdir(parents=True)
     examples = [
@@ -32,6 +32,7 @@ def make_context(folder: Path, base: Path, adapter: Path) -> StageContext:
     task = {"task": "t", "instruction": "Classify.", "system_prompt": "Be brief."}
     (inputs["prepare"] / "task.json").write_text(json.dumps(task))
     (inputs["evaluate"] / "results.json").write_text(json.dumps({"valid_json": 1.0, "label_accuracy": 0.5, "n": 3}))
+    (inputs["plan"] / "plan.json").write_text(json.dumps({"export": {"device": "cpu"}}))
     (inputs["train"] / "adapter").symlink_to(adapter)
     out = run_dir.stage("export")
     out.begin("sha256:key")

@@ -50,8 +50,7 @@ class Stage(NamedTuple):
     config: sections of the configuration, or single keys of one (`train.adapter`).
     uses: earlier stage → products it reads (a name ending in "/" is a folder); `base_model` = the model folder. Without
     any product it is looked at, and is no material: for times and memory on the page, and whether a file is unchanged.
-    files: configuration → files outside the run that it reads. recalls: its own documents of the last time that it
-    looks at (not when it is asked for by --from).
+    files: configuration → files outside the run that it reads.
     """
 
     name: str
@@ -60,7 +59,6 @@ class Stage(NamedTuple):
     config: tuple[str, ...]
     uses: dict[str, tuple[str, ...]]
     files: Callable[[RunConfig], list[str]] = lambda config: []
-    recalls: tuple[str, ...] = ()
 
 
 def _source_files(config: RunConfig) -> list[str]:
@@ -83,7 +81,7 @@ STAGES = (
           {"collect": ("examples.jsonl", "collect.json", "redaction.json", "knowledge.json"), BASE_MODEL: ()},
           _prepare_files),
     Stage("plan", 3, plan.run, ("plan", "train", "evaluate", "export", "verify", "serve", "sequence_len"),
-          {"prepare": ("lengths.json",), BASE_MODEL: ()}, recalls=("plan.json",)),
+          {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 3, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
     Stage("train", 3, train.run, ("train", "sequence_len", "seed"),
           {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
@@ -159,7 +157,6 @@ def _bring_up_to_date(
         console.say(f"{number}: up to date")
         return Outcome(stage.name, "skipped", 0.0)
     preflight.refuse_before(stage.name, [each.name for each in wanted], config, run_dir)
-    former = {} if stage.name in forced else folder.recall(stage.recalls)
     if stage.name in forced:
         folder.clear()
     resumed = folder.begin(key)
@@ -168,7 +165,7 @@ def _bring_up_to_date(
     run_dir.journal("begin", stage=stage.name, key=key, action=action, why=why)
     started, clock = utc_now(), time.monotonic()
     inputs = {name: run_dir.stage(name).path for name in stage.uses if name != BASE_MODEL}
-    stage.run(StageContext(config, folder, inputs, console, run_dir, former))
+    stage.run(StageContext(config, folder, inputs, console, run_dir))
     models.let_go()
     _refuse_changed_files(stage, materials)
     folder.sync()

@@ -80,7 +80,8 @@ def context_for(run: RunDir, config: RunConfig, test: list[Example]) -> StageCon
     evaluate.write_json("results.json", {**shares, "n": len(test), "intervals": intervals})
     task = Task.model_validate(TASK)
     evaluate.write_jsonl("samples.jsonl", [score_sample(task, item, "no", stopped=True, tokens=2) for item in test])
-    run.stage("plan").write_json("evaluate.json", {"batch_size": 4, "merged": True})
+    run.stage("plan").write_json("evaluate.json", {"batch_size": 4})
+    run.stage("plan").write_json("plan.json", {"evaluation": {"batch_size": 4, "merged": True}})
     inputs = {name: run.stage(name).path for name in ("prepare", "plan", "export", "evaluate", "train")}
     return StageContext(config, out, inputs, QUIET, run)
 
@@ -186,7 +187,7 @@ def test_every_rung_is_scored_and_the_samples_are_the_same_twice(run: RunDir) ->
 
 def test_a_merged_model_without_room_is_left_out_and_its_step_joins_the_next(run: RunDir) -> None:
     context = context_for(run, run_config(), [example("The disk of host db-1 is 91 % full.", 1)])
-    run.stage("plan").write_json("evaluate.json", {"batch_size": 1, "merged": False})
+    run.stage("plan").write_json("plan.json", {"evaluation": {"batch_size": 1, "merged": False}})
     verify.run(context)
     folder = run.stage("verify").path
     ladder = json.loads((folder / "ladder.json").read_text())

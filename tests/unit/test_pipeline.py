@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -81,23 +80,6 @@ def test_a_changed_late_setting_runs_only_the_late_stage(toy: Toy, config: RunCo
     assert actions(changed(config, "plan", gpu="8GB"), folder) == ["skipped", "skipped", "ran"]
     assert actions(changed(config, "train", lora_r=4), folder) == ["skipped", "skipped", "ran"]  # back to `auto`
     assert actions(changed(config, "train", lora_r=8), folder) == ["skipped"] * 3
-
-
-def test_a_stage_is_shown_what_it_wrote_before_unless_it_is_asked_for_anew(
-    toy: Toy, config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[dict[str, Any]] = []
-    toy.fail = lambda step, context: seen.append(dict(context.former)) if step == "plan" else None
-    recalls = {"plan": ("plan.json", "none.json")}
-    stages = tuple(stage._replace(recalls=recalls.get(stage.name, ())) for stage in toy.stages())
-    monkeypatch.setattr(pipeline, "STAGES", stages)
-    run_toy(config, folder)
-    run_toy(changed(config, "plan", gpu="8GB"), folder)
-    run_toy(config, folder, redo_from="plan")
-    (folder / FOLDERS["plan"] / "plan.json").write_text("{")
-    run_toy(config, folder)
-    assert [list(former) for former in seen] == [[], ["plan.json"], [], []]
-    assert seen[1]["plan.json"]["gpu"] == "auto"
 
 
 def test_a_changed_early_setting_runs_the_stages_whose_materials_change(

@@ -70,14 +70,6 @@ class StageFolder:
         with atomic_path(self.path / name) as temporary:
             yield temporary
 
-    def recall(self, names: Iterable[str]) -> dict[str, Any]:
-        """JSON documents that are there now, by name; one that is missing or damaged is left out."""
-        found = {}
-        for name in names:
-            with suppress(OSError, ValueError, RecursionError):
-                found[name] = json.loads((self.path / name).read_bytes())
-        return found
-
     def begin(self, key: str) -> bool:
         """Make the folder ready for a stage with `key`; True when unfinished work of the same key is resumed.
 

@@ -5,13 +5,10 @@ import json
 
 from holdfast import models
 from holdfast.core.context import StageContext
-from holdfast.core.errors import IntegrityError
-from holdfast.core.manifest import read_manifest
 from holdfast.plan.choose import make_plan, refuse_unfit
 from holdfast.plan.describe import describe
 from holdfast.plan.expected import describe_expected
 from holdfast.plan.hardware import probe
-from holdfast.plan.steady import steady_plan
 
 
 def run(context: StageContext) -> None:
@@ -23,10 +20,7 @@ def run(context: StageContext) -> None:
     valid = lengths.get("valid") or []
     context.config.train.refuse_without_validation(len(valid) if isinstance(valid, list) else int(valid["rows"]))
     folder = models.find_base_model(context.config.base_model)
-    plan = steady_plan(
-        lambda hardware: make_plan(folder, context.config, lengths, hardware),
-        probe(context.out.path), context.former.get("plan.json"), trained=is_trained(context),
-    )  # fmt: skip
+    plan = make_plan(folder, context.config, lengths, probe(context.out.path))
     context.out.write_json("plan.json", plan)
     refuse_unfit(plan)
     context.out.write_json("settings.json", plan["settings"])
@@ -35,13 +29,3 @@ def run(context: StageContext) -> None:
         context.console.say(f"  {line}")
     for remark in plan["remarks"]:
         context.console.say(f"  note: {remark}")
-
-
-def is_trained(context: StageContext) -> bool:
-    """Whether the run's training is finished, and with this configuration."""
-    try:
-        manifest = read_manifest(context.run_dir.stage("train").path)
-    except IntegrityError:
-        return False
-    asked = context.config.model_dump(mode="json")
-    return manifest is not None and all(asked.get(name) == value for name, value in manifest.config.items())
