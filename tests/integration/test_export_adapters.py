@@ -96,6 +96,29 @@ def test_layer_by_layer_is_what_transformers_computes(tmp_path: Path, model_type
                 assert torch.allclose(wanted, logits, atol=1e-5)
 
 
+def test_attention_holds_no_number_for_each_pair_of_positions(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card has no fused kernel for grouped heads in float32, and none for a mask: both would take heads x T² numbers.
+    How much it takes is measured in tests/gpu/test_export.py."""
+    import torch
+
+    plain, calls = torch.nn.functional.scaled_dot_product_attention, []
+
+    def attend(query: Any, key: Any, value: Any, **options: Any) -> Any:
+        calls.append((query.shape, key.shape, options))
+        return plain(query, key, value, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+    streamed = Streamed(base, stored_weights(base))
+    streamed.states(PROMPTS)
+    config = streamed._plain.config
+    assert config.num_key_value_heads < config.num_attention_heads
+    assert len(calls) == len(PROMPTS) * config.num_hidden_layers
+    for query, key, options in calls:
+        assert query == key
+        assert options["is_causal"]
+        assert not {"attn_mask", "enable_gqa"} & set(options)
+
+
 @pytest.mark.parametrize("dora", [False, True])
 def test_the_adapter_lies_where_the_layers_are_put(tmp_path: Path, dora: bool) -> None:
     base = make_checkpoint(tmp_path / "base", "qwen2", tied=True)

@@ -213,9 +213,10 @@ class _Difference:
 
     def add_all(self, found: "Any") -> None:
         for left, right in zip(self.wanted, found, strict=True):
-            self.largest = max(self.largest, float((left - right).abs().max()))
             for start in range(0, len(left), PIECE):
-                p, q = (part[start : start + PIECE].double().log_softmax(-1) for part in (left, right))
+                a, b = (part[start : start + PIECE] for part in (left, right))
+                self.largest = max(self.largest, float((a - b).abs().max()))
+                p, q = (part.double().log_softmax(-1) for part in (a, b))
                 self.total += float((p.exp() * (p - q)).sum())
             self.count += len(left)
 

@@ -32,6 +32,7 @@ class Streamed:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        model.config._attn_implementation = _register_attention()
         self._plain: Any = model
         self._wrapped: Any = model if adapter is None else _with_adapter(model, adapter, device)
         self._source, self._device = source, device
@@ -115,6 +116,37 @@ class Streamed:
             owner = module.get_submodule(path.rpartition(".")[0])
             value = self._source.read(place).to(self._device)
             owner._parameters[path.rpartition(".")[2]] = torch.nn.Parameter(value, requires_grad=False)
+
+
+def _register_attention() -> str:
+    """Make `causal_attention` known to transformers; returns its name for `attn_implementation`."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register("holdfast_streamed", causal_attention)
+    return "holdfast_streamed"
+
+
+def causal_attention(
+    module: Any,
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    attention_mask: "torch.Tensor | None",
+    *,
+    scaling: float | None = None,
+    **_: Any,
+) -> "tuple[torch.Tensor, None]":
+    """Attention over one whole prompt: [1, heads, positions, head width] -> [1, positions, heads, head width].
+
+    Keys and values are repeated for the query heads that share them. In float32 torch has no fused kernel for grouped
+    heads on a card, and its plain one holds heads x positions² numbers (docs/log.md).
+    """
+    import torch
+
+    shared = query.shape[1] // key.shape[1]
+    key, value = (part.repeat_interleave(shared, dim=1) for part in (key, value))
+    mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+    return mixed.transpose(1, 2).contiguous(), None
 
 
 def _with_adapter(model: Any, folder: Path, device: str) -> Any:

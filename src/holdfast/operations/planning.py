@@ -60,8 +60,8 @@ def plan(
 
 
 def fewer_at_once(config: RunConfig, items: Sequence[Example]) -> RunConfig:
-    """`config` with as many items at once as this machine holds of these, whose prompts may be longer than those that
-    the run was planned for; never more than it says."""
+    """`config` with as many items at once as the planned card (`plan.gpu`) holds of these, whose prompts may be longer
+    than those that the run was planned for; never more than it says."""
     from holdfast.plan.evaluate_choice import answering, choose_evaluation
     from holdfast.plan.hardware import probe
     from holdfast.plan.lengths import Lengths

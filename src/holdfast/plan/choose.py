@@ -72,7 +72,7 @@ def make_plan(
         shape, config, counts, target, limits, choice, hardware
     )
     if choice.failed is not None:
-        problem = _problem(shape, config, counts, target, choice.failed, limits[choice.failed.place])
+        problem = _problem(shape, config, counts, target, choice.failed, limits)
         remarks += _fits_in_parts(shape, config, counts, target, limits, choice.failed, hardware)
     device = real_device(config.plan, hardware)
     return {
@@ -122,7 +122,7 @@ def choose_batch(
         if fast is not None:
             return fast
     for rows in row_choices(config.train):
-        found = demands(shape, config, lengths, rows, target.device)
+        found = demands(shape, config, lengths, rows, target.device, card=_card(limits))
         failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
         choice = Choice(rows, accumulation(config.train, rows), found, failed)
         if failed is None or (failed.phase, failed.place) != ("train", target.device):
@@ -139,7 +139,7 @@ def _choose_fused(
     if best is None:
         return None
     rows, policy = best
-    found = demands(shape, config, lengths, rows, target.device, policy)
+    found = demands(shape, config, lengths, rows, target.device, policy, card=_card(limits))
     failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
     return Choice(rows, accumulation(config.train, rows), found, failed, policy)
 
@@ -150,6 +150,10 @@ def _counts(demand: Demand, limits: Mapping[Place, Limit], lengths: Lengths) -> 
     if (demand.phase, demand.place) == ("merge", "gpu"):
         return False
     return limits[demand.place].checked and (demand.phase != "evaluate" or lengths.total is not None)
+
+
+def _card(limits: Mapping[Place, Limit]) -> int | None:
+    return limits["gpu"].usable if "gpu" in limits else None
 
 
 def _merged_on_the_cpu(choice: Choice, limits: Mapping[Place, Limit]) -> list[str]:
@@ -174,10 +178,18 @@ def _phase(demand: Demand, limit: Limit, checked: bool) -> dict[str, Any]:
 
 
 def _problem(
-    shape: ModelShape, config: RunConfig, lengths: Lengths, target: Target, failed: Demand, limit: Limit
+    shape: ModelShape,
+    config: RunConfig,
+    lengths: Lengths,
+    target: Target,
+    failed: Demand,
+    limits: Mapping[Place, Limit],
 ) -> dict[str, Any]:
+    limit = limits[failed.place]
+
     def demand_of(changed: RunConfig) -> list[Demand]:
-        return demands(shape, changed, lengths.shortened(changed.sequence_len), 1, target.device)
+        rows = lengths.shortened(changed.sequence_len)
+        return demands(shape, changed, rows, 1, target.device, card=_card(limits))
 
     remedies = find_remedies(config, failed, limit.usable, demand_of)
     largest = sorted(failed.components.items(), key=lambda item: -item[1])[:3]

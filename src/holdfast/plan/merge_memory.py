@@ -13,19 +13,26 @@ from holdfast.plan.shape import ModelShape
 FLOAT = 4
 
 
-def merge_memory(shape: ModelShape, config: RunConfig, lengths: Lengths, *, on_gpu: bool) -> dict[Place, Components]:
-    """What the device and what RAM must hold. One matrix is merged at a time, always in RAM."""
+def merge_memory(
+    shape: ModelShape, config: RunConfig, lengths: Lengths, *, on_gpu: bool, card: int | None = None
+) -> dict[Place, Components]:
+    """What the device and what RAM must hold. One matrix is merged at a time, always in RAM.
+
+    card: the bytes of it that may be used; a check that takes more is done on the CPU, so that RAM must hold it, too.
+    """
     device = check_memory(shape, config, lengths)
     host = {
         "one layer or the head": largest_part(shape),
         "adapter": _adapter(shape, config),
         "workspace": 2 * FLOAT * shape.largest_linear,
-        "logits": 2 * FLOAT * int(constant("checked_positions")) * shape.vocabulary,
+        "logits": 3 * FLOAT * int(constant("checked_positions")) * shape.vocabulary + _compared(shape),
         "process": int(constant("process_train")),
     }
-    if on_gpu:
-        return {"gpu": with_process(device, on_gpu=True), "ram": host}
-    return {"ram": device | host}
+    if not on_gpu:
+        return {"ram": device | host}
+    found: dict[Place, Components] = {"gpu": with_process(dict(device), on_gpu=True)}
+    too_large = card is not None and sum(found["gpu"].values()) > card
+    return found | {"ram": device | host if too_large else host}
 
 
 def check_memory(shape: ModelShape, config: RunConfig, lengths: Lengths) -> Components:
@@ -42,13 +49,18 @@ def check_memory(shape: ModelShape, config: RunConfig, lengths: Lengths) -> Comp
         "adapter": _adapter(shape, config),
         "states": FLOAT * tokens * shape.hidden,
         "activations": inside + watched,
-        "logits": 20 * int(constant("streamed_piece")) * shape.vocabulary,  # float32, float64 and its log_softmax
+        "logits": _compared(shape),
     }
 
 
 def largest_part(shape: ModelShape) -> int:
     """A layer, or the head, in float32."""
     return FLOAT * max(shape.linear_weights // shape.layers, shape.vocabulary * shape.hidden)
+
+
+def _compared(shape: ModelShape) -> int:
+    """A piece of logits in float32 and float64, and its log_softmax."""
+    return 20 * int(constant("streamed_piece")) * shape.vocabulary
 
 
 def _adapter(shape: ModelShape, config: RunConfig) -> int:

@@ -33,13 +33,15 @@ def demands(
     rows: int,
     device: Literal["gpu", "ram"],
     policy: Recompute | None = None,
+    card: int | None = None,
 ) -> list[Demand]:
     """All demands of a run whose training takes `rows` rows at a time, in the order of the story.
 
     policy: what fused layers recompute (a card only); None = what needs the least memory.
+    card: the bytes of the card that may be used; what export cannot check there is planned in RAM.
     """
     training = training_demands(shape, config, lengths, rows, device, policy)
-    merging = merge_memory(shape, config, lengths, on_gpu=device == "gpu")
+    merging = merge_memory(shape, config, lengths, on_gpu=device == "gpu", card=card)
     return [
         *(demand for demand in training if demand.place == device),
         Demand("evaluate", device, evaluate_memory(shape, config, lengths, on_gpu=device == "gpu")),
