@@ -84,7 +84,7 @@ STAGES = (
           {"prepare": ("lengths.json",), BASE_MODEL: ()}),
     Stage("baseline", 3, evaluate.run_baseline, ("evaluate", "train.adapter"), EXAMPLES),
     Stage("train", 3, train.run, ("train", "sequence_len", "seed"),
-          {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("settings.json",), BASE_MODEL: ()}),
+          {"prepare": ("train.jsonl", "valid.jsonl"), "plan": ("device.json",), BASE_MODEL: ()}),
     Stage("evaluate", 4, evaluate.run_tuned, ("evaluate", "train", "decide.primary", "decide.alpha", "audit"),
           {**EXAMPLES, "collect": ("redacted.bin",),
            "prepare": ("test.jsonl", "task.json", "knowledge.json", "canaries.json", "repeats.json"),

@@ -43,6 +43,7 @@ class RunDocuments(NamedTuple):
     data: Document | None
     plan: Document | None
     training: Document | None
+    trained_with: Document | None
     training_log: Sequence[Document]
     manifests: Mapping[str, Manifest]
 
@@ -64,6 +65,7 @@ def read_documents(context: StageContext, decision: Document) -> RunDocuments:
         ladder=read_json(inputs["verify"] / "ladder.json"), parity=read_json(inputs["verify"] / "parity.json"),
         comparison=read_json(inputs["evaluate"] / "comparison.json"), data=optional("prepare", "report.json"),
         plan=optional("plan", "plan.json"), training=optional("train", "training.json"),
+        trained_with=optional("train", "settings.json"),
         training_log=[row for _, row in read_jsonl(log)] if log and log.is_file() else [],
         manifests={name: found for name, found in manifests.items() if found and name != "decide"},
     )  # fmt: skip
@@ -236,11 +238,14 @@ def _training(run: RunDocuments) -> dict[str, Any] | None:
 
 
 def _memory(run: RunDocuments) -> dict[str, Any] | None:
-    """The plan's bytes by phase, and what training took at most: torch on a card, else the whole process."""
+    """The plan's bytes by phase, and what training took at most: torch on a card, else the whole process. What it took
+    with settings of an earlier plan is not shown beside this one."""
     if run.plan is None:
         return None
     training = run.training or {}
-    peaks = {("train", "gpu" if training.get("device") == "cuda" else "ram"): training.get("peak_memory_bytes")}
+    as_planned = run.trained_with is None or run.trained_with == run.plan.get("settings")
+    peak = training.get("peak_memory_bytes") if as_planned else None
+    peaks = {("train", "gpu" if training.get("device") == "cuda" else "ram"): peak}
     lines = [
         {
             "phase": phase["phase"], "place": phase["place"], "needed": size(phase["needed"]),

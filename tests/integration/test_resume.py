@@ -1,5 +1,6 @@
 """An interrupted training that goes on ends with the very bytes of one that was never interrupted."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.core.manifest import describe_products, read_manifest, write_manifest
 from holdfast.train.checkpoints import MARK, is_whole
 from small_run import EVAL_STEPS, SAVE_STEPS, STEPS, SmallRun, holdfast, start, stop, wait_for
 
@@ -101,6 +103,40 @@ def test_sigterm_saves_a_checkpoint_exits_130_and_the_same_command_goes_on(small
     assert not (run.folder / "05-train" / "manifest.json").exists()
     assert f"resuming from checkpoint-{steps}" in finish(run)
     assert run.adapter_digest() == small.adapter_digest()
+
+
+def plan_again(run: SmallRun, document: str, **changes: object) -> None:
+    """As a new plan would write it at a moment with less free memory."""
+    plan = run.folder / "03-plan"
+    changed = json.loads((plan / document).read_text()) | changes
+    (plan / document).write_text(json.dumps(changed))
+    manifest = read_manifest(plan)
+    assert manifest is not None
+    write_manifest(plan, manifest.model_copy(update={"products": describe_products(plan)}))
+
+
+def losses(run: SmallRun) -> list[float]:
+    rows = (json.loads(line) for line in (run.folder / "05-train" / "trainer_log.jsonl").read_text().splitlines())
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+def test_a_new_plan_with_other_settings_does_not_train_again(copied: SmallRun) -> None:
+    plan_again(copied, "settings.json", micro_batch_size=1, gradient_accumulation_steps=2)
+    assert "5/9 train: up to date" in finish(copied)
+    plan_again(copied, "device.json", dtype="bfloat16")
+    done = holdfast("train", "-c", copied.config, "--run-dir", copied.folder, "--dry-run")
+    assert "train      run: its configuration or materials changed" in done.out
+
+
+def test_an_interrupted_training_goes_on_with_the_settings_of_a_new_plan(
+    small: SmallRun, interrupted: SmallRun
+) -> None:
+    plan_again(interrupted, "settings.json", micro_batch_size=1, gradient_accumulation_steps=2)
+    assert f"resuming from {SECOND}" in finish(interrupted)
+    assert losses(interrupted) == pytest.approx(losses(small), rel=1e-3)
+    settings = json.loads((interrupted.folder / "05-train" / "settings.json").read_text())
+    assert (settings["micro_batch_size"], settings["gradient_accumulation_steps"]) == (1, 2)
+    assert interrupted.adapter_digest() != small.adapter_digest(), "other sums, the last bits differ"
 
 
 def test_evaluating_in_between_does_not_change_training(small: SmallRun, tmp_path: Path) -> None:

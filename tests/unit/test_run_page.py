@@ -43,6 +43,7 @@ def documents(text: str = TEXT, **more: Any) -> RunDocuments:
         "training": {"steps": 9, "device": "cuda", "rows": 860, "trainable_parameters": 655360,
                      "peak_memory_bytes": 3 * 2**30, "tokens_per_second": 1234.5, "energy_kwh": 0.01234,
                      "kept_step": 7},
+        "trained_with": None,
         "training_log": [{"step": 1, "loss": 2.0}, {"step": 9, "loss": 0.5}, {"step": 9, "eval_loss": 0.75}],
         "manifests": {},
     }  # fmt: skip
@@ -135,6 +136,15 @@ def test_the_peak_of_a_card_is_not_shown_as_that_of_host_memory() -> None:
     on_cpu = {**(documents().training or {}), "device": "cpu"}
     words = said(run_page(documents(plan=plan, training=on_cpu)))
     assert "train gpu 1.00 GiB 12.5 % 8.00 GiB – train ram 1.00 GiB 12.5 % 8.00 GiB 3.00 GiB train disk" in words
+
+
+def test_the_peak_of_settings_that_are_no_longer_planned_is_not_shown() -> None:
+    def words(micro_batch_size: int) -> str:
+        plan = {**(documents().plan or {}), "settings": {"micro_batch_size": 4}}
+        return said(run_page(documents(plan=plan, trained_with={"micro_batch_size": micro_batch_size})))
+
+    assert "3.00 GiB" in words(4)
+    assert "3.00 GiB" not in words(2)
 
 
 def test_labels_keep_the_order_of_the_contract() -> None:

@@ -16,10 +16,10 @@ from holdfast.plan.hardware import Hardware
 from holdfast.plan.lengths import Lengths
 from holdfast.plan.memory import Demand, Place, adapter_parameters
 from holdfast.plan.phases import demands
-from holdfast.plan.remedies import Remedy, find_remedies
+from holdfast.plan.refusal import describe_problem
 from holdfast.plan.several import accumulation, in_parts, obstacles, process_count, refuse_parts, row_choices
 from holdfast.plan.shape import ModelShape, read_shape
-from holdfast.plan.target import Limit, Target, check_cards, choose_target, limits_of, real_device
+from holdfast.plan.target import Limit, Target, card_room, check_cards, choose_target, limits_of, real_device
 
 # GGUF conversion (stage export) knows these families.
 CONVERTIBLE = ("llama", "mistral", "qwen2", "qwen3")
@@ -72,7 +72,7 @@ def make_plan(
         shape, config, counts, target, limits, choice, hardware
     )
     if choice.failed is not None:
-        problem = _problem(shape, config, counts, target, choice.failed, limits)
+        problem = describe_problem(shape, config, counts, target, choice.failed, limits)
         remarks += _fits_in_parts(shape, config, counts, target, limits, choice.failed, hardware)
     device = real_device(config.plan, hardware)
     return {
@@ -122,7 +122,7 @@ def choose_batch(
         if fast is not None:
             return fast
     for rows in row_choices(config.train):
-        found = demands(shape, config, lengths, rows, target.device, card=_card(limits))
+        found = demands(shape, config, lengths, rows, target.device, card=card_room(limits))
         failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
         choice = Choice(rows, accumulation(config.train, rows), found, failed)
         if failed is None or (failed.phase, failed.place) != ("train", target.device):
@@ -139,7 +139,7 @@ def _choose_fused(
     if best is None:
         return None
     rows, policy = best
-    found = demands(shape, config, lengths, rows, target.device, policy, card=_card(limits))
+    found = demands(shape, config, lengths, rows, target.device, policy, card=card_room(limits))
     failed = next((d for d in found if _counts(d, limits, lengths) and d.total > limits[d.place].usable), None)
     return Choice(rows, accumulation(config.train, rows), found, failed, policy)
 
@@ -150,10 +150,6 @@ def _counts(demand: Demand, limits: Mapping[Place, Limit], lengths: Lengths) -> 
     if (demand.phase, demand.place) == ("merge", "gpu"):
         return False
     return limits[demand.place].checked and (demand.phase != "evaluate" or lengths.total is not None)
-
-
-def _card(limits: Mapping[Place, Limit]) -> int | None:
-    return limits["gpu"].usable if "gpu" in limits else None
 
 
 def _merged_on_the_cpu(choice: Choice, limits: Mapping[Place, Limit]) -> list[str]:
@@ -174,45 +170,6 @@ def _phase(demand: Demand, limit: Limit, checked: bool) -> dict[str, Any]:
         "margin": limit.usable - demand.total,
         "fits": demand.total <= limit.usable,
         "checked": checked,
-    }
-
-
-def _problem(
-    shape: ModelShape,
-    config: RunConfig,
-    lengths: Lengths,
-    target: Target,
-    failed: Demand,
-    limits: Mapping[Place, Limit],
-) -> dict[str, Any]:
-    limit = limits[failed.place]
-
-    def demand_of(changed: RunConfig) -> list[Demand]:
-        rows = lengths.shortened(changed.sequence_len)
-        return demands(shape, changed, rows, 1, target.device, card=_card(limits))
-
-    remedies = find_remedies(config, failed, limit.usable, demand_of)
-    largest = sorted(failed.components.items(), key=lambda item: -item[1])[:3]
-    where = {"gpu": f"on {target.name}", "ram": "of RAM", "disk": "of disk"}[failed.place]
-    lines = [
-        f"{failed.phase} does not fit: it needs {failed.total / GIB:.2f} GiB {where}, "
-        f"{limit.usable / GIB:.2f} GiB may be used ({limit.available / GIB:.2f} available "
-        f"less {config.plan.memory_headroom:.0%} headroom)",
-        "  largest: " + ", ".join(f"{name} {size / GIB:.2f}" for name, size in largest),
-        *(f"  remedy: {_remedy_text(remedy)}" for remedy in remedies),
-    ]
-    if not any(remedy.enough for remedy in remedies):
-        lines.append(f"  remedy: {_last_resort(failed)}")
-    return {
-        "phase": failed.phase,
-        "place": failed.place,
-        "needed": failed.total,
-        "usable": limit.usable,
-        "available": limit.available,
-        "largest": dict(largest),
-        "remedies": [asdict(remedy) for remedy in remedies],
-        "message": "\n".join(lines),
-        "next": _next(remedies, failed),
     }
 
 
@@ -237,26 +194,6 @@ def _fits_in_parts(
     same = steps == config.train.gradient_accumulation_steps
     more = "" if same else f" --set train.gradient_accumulation_steps={steps}"
     return [f"{cards} such cards together hold it: --nproc {cards} --set train.distributed=fsdp{more}"]
-
-
-def _remedy_text(remedy: Remedy) -> str:
-    return f"{remedy.change} saves {remedy.saves / GIB:.2f} GiB" + ("" if remedy.enough else ", not enough")
-
-
-def _last_resort(failed: Demand) -> str:
-    if failed.place == "disk":
-        return "free disk space, or another disk (--run-dir)"
-    what = "a card with more memory" if failed.place == "gpu" else "more RAM (close other programs)"
-    return f"{what}, or a smaller base model (base_model)"
-
-
-def _next(remedies: list[Remedy], failed: Demand) -> str:
-    enough = [remedy for remedy in remedies if remedy.enough]
-    if enough:
-        return "holdfast plan -c FILE " + " ".join(f"--set {setting}" for setting in enough[0].settings)
-    if failed.place == "disk":
-        return "holdfast plan -c FILE --run-dir DIR (on another disk)"
-    return "holdfast plan -c FILE --set base_model=SMALLER"
 
 
 def _remarks(

@@ -1,5 +1,5 @@
-"""Stage plan: does the run fit this machine, and with which settings? Products: plan.json, settings.json (for
-training), evaluate.json."""
+"""Stage plan: does the run fit this machine, and with which settings? Products: plan.json; for training
+settings.json and device.json; evaluate.json."""
 
 import json
 
@@ -24,6 +24,8 @@ def run(context: StageContext) -> None:
     context.out.write_json("plan.json", plan)
     refuse_unfit(plan)
     context.out.write_json("settings.json", plan["settings"])
+    # All of it that is a material of training: how a batch is cut follows from the memory that is free at the moment.
+    context.out.write_json("device.json", {name: plan["settings"][name] for name in ("device", "dtype")})
     context.out.write_json("evaluate.json", {"batch_size": plan["evaluation"]["batch_size"]})
     for line in (describe(plan).splitlines()[0], *describe_expected(plan["expected"])):
         context.console.say(f"  {line}")

@@ -1,6 +1,7 @@
 """For what a plan is made: the card that is there, a card that is not, a processor; and how much may be used."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,6 +96,11 @@ def limits_of(target: Target, plan: PlanConfig, hardware: Hardware, cards: int =
         free = target.gpu_bytes if target.hypothetical else min(gpu.free_bytes for gpu in hardware.gpus[:cards])
         found["gpu"] = limit(target.gpu_bytes, free, checked=True)
     return found
+
+
+def card_room(limits: Mapping[Place, Limit]) -> int | None:
+    """Bytes of the card that may be used; None where there is no card."""
+    return limits["gpu"].usable if "gpu" in limits else None
 
 
 def real_device(plan: PlanConfig, hardware: Hardware) -> Literal["cuda", "cpu"]:

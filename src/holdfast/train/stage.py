@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 def run(context: StageContext) -> None:
-    """Train and write adapter/, checkpoints, logs/ (TensorBoard), trainer_log.jsonl, losses.json, training.json and
-    training_loss.png."""
+    """Train and write settings.json, adapter/, checkpoints, logs/ (TensorBoard), trainer_log.jsonl, losses.json,
+    training.json and training_loss.png."""
     config = context.config
     check_target_modules(models.find_base_model(config.base_model), config.train)
     settings = read_json(context.inputs["plan"] / "settings.json")
+    context.out.write_json("settings.json", settings)  # those that it took; a later plan may choose others
     share = Share(int(settings["micro_batch_size"]), int(settings["gradient_accumulation_steps"]))
     if process_count(config.train) == 1:
         train_here(context, newest_whole_checkpoint(context.out.path), share)
