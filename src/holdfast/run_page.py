@@ -243,7 +243,8 @@ def _memory(run: RunDocuments) -> dict[str, Any] | None:
     if run.plan is None:
         return None
     training = run.training or {}
-    as_planned = run.trained_with is None or run.trained_with == run.plan.get("settings")
+    planned = run.plan.get("settings", {})
+    as_planned = planned.items() <= (run.trained_with or planned).items()
     peak = training.get("peak_memory_bytes") if as_planned else None
     peaks = {("train", "gpu" if training.get("device") == "cuda" else "ram"): peak}
     lines = [

@@ -115,9 +115,9 @@ def plan_again(run: SmallRun, document: str, **changes: object) -> None:
     write_manifest(plan, manifest.model_copy(update={"products": describe_products(plan)}))
 
 
-def losses(run: SmallRun) -> list[float]:
+def losses(run: SmallRun, name: str) -> list[float]:
     rows = (json.loads(line) for line in (run.folder / "05-train" / "trainer_log.jsonl").read_text().splitlines())
-    return [row["loss"] for row in rows if "loss" in row]
+    return [row[name] for row in rows if name in row]
 
 
 def test_a_new_plan_with_other_settings_does_not_train_again(copied: SmallRun) -> None:
@@ -133,9 +133,11 @@ def test_an_interrupted_training_goes_on_with_the_settings_of_a_new_plan(
 ) -> None:
     plan_again(interrupted, "settings.json", micro_batch_size=1, gradient_accumulation_steps=2)
     assert f"resuming from {SECOND}" in finish(interrupted)
-    assert losses(interrupted) == pytest.approx(losses(small), rel=1e-3)
+    for name in ("loss", "eval_loss"):
+        assert losses(interrupted, name) == pytest.approx(losses(small, name), rel=1e-3)
     settings = json.loads((interrupted.folder / "05-train" / "settings.json").read_text())
     assert (settings["micro_batch_size"], settings["gradient_accumulation_steps"]) == (1, 2)
+    assert settings["eval_batch_size"] == 2
     assert interrupted.adapter_digest() != small.adapter_digest(), "other sums, the last bits differ"
 
 

@@ -78,6 +78,8 @@ def _changes(config: RunConfig, failed: Demand) -> Iterator[Change]:
     elif failed.phase in ("train", "evaluate"):
         yield from _model_changes(config)
         yield from _train_changes(config) if failed.phase == "train" else _evaluate_changes(config)
+    elif failed.phase == "merge":
+        yield from _merge_changes(config)
     elif failed.phase == "serve":
         yield from _serve_changes(config)
 
@@ -108,9 +110,19 @@ def _train_changes(config: RunConfig) -> Iterator[Change]:
     ):
         if there:
             yield f"train.{key}{'.use' if key == 'kernels' else ''}={text}", "train", {key: value}
+    yield from _shorter_rows(config)
+
+
+def _shorter_rows(config: RunConfig) -> Iterator[Change]:
     for shorter in (config.sequence_len // part for part in (2, 4, 8)):
         if shorter >= 128:
             yield f"sequence_len={shorter}", "", {"sequence_len": shorter}
+
+
+def _merge_changes(config: RunConfig) -> Iterator[Change]:
+    if config.export.imatrix:
+        yield "export.imatrix=false", "export", {"imatrix": False}
+    yield from _shorter_rows(config)
 
 
 def _evaluate_changes(config: RunConfig) -> Iterator[Change]:

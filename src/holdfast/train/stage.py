@@ -1,7 +1,7 @@
 """Stage `train`: a LoRA adapter from train.jsonl, resumable at any moment."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast import models
 from holdfast.core.context import StageContext
@@ -15,17 +15,19 @@ from holdfast.train.targets import check_target_modules
 if TYPE_CHECKING:
     from holdfast.train.together import Together
 
+FILE = "settings.json"
+
 
 def run(context: StageContext) -> None:
     """Train and write settings.json, adapter/, checkpoints, logs/ (TensorBoard), trainer_log.jsonl, losses.json,
     training.json and training_loss.png."""
     config = context.config
     check_target_modules(models.find_base_model(config.base_model), config.train)
-    settings = read_json(context.inputs["plan"] / "settings.json")
-    context.out.write_json("settings.json", settings)  # those that it took; a later plan may choose others
+    checkpoint = newest_whole_checkpoint(context.out.path)
+    settings = take_settings(context, resumed=checkpoint is not None)
     share = Share(int(settings["micro_batch_size"]), int(settings["gradient_accumulation_steps"]))
     if process_count(config.train) == 1:
-        train_here(context, newest_whole_checkpoint(context.out.path), share)
+        train_here(context, checkpoint, share)
         return
 
     def find() -> Path | None:
@@ -36,13 +38,29 @@ def run(context: StageContext) -> None:
     )  # fmt: skip
 
 
+def take_settings(context: StageContext, *, resumed: bool) -> dict[str, Any]:
+    """Those of the plan, kept as settings.json: a later plan may choose others.
+
+    The validation loss is a mean over batches, so that `eval_batch_size` stays what it was when training began: losses
+    of two batch sizes cannot be compared, and the best checkpoint and early stopping follow from them.
+    """
+    settings = dict(read_json(context.inputs["plan"] / "settings.json"))
+    whole = int(settings["micro_batch_size"]) * int(settings["processes"])  # as one process would take it
+    settings["eval_batch_size"] = min(context.config.train.micro_batch_size, whole)
+    before = context.out.path / FILE
+    if resumed and before.is_file():
+        settings["eval_batch_size"] = int(read_json(before).get("eval_batch_size", settings["eval_batch_size"]))
+    context.out.write_json(FILE, settings)
+    return settings
+
+
 def train_here(
     context: StageContext, checkpoint: Path | None, share: Share, together: "Together | None" = None
 ) -> None:
     """Train in this process, alone or together with others, with its share of the batch."""
     config = context.config
     base = models.find_base_model(config.base_model)
-    settings = read_json(context.inputs["plan"] / "settings.json")
+    settings = read_json(context.out.path / FILE)
     refuse_another_device(settings["device"])
     tokenizer = models.load_tokenizer(base)
     rows = {
@@ -56,7 +74,6 @@ def train_here(
     from holdfast.train.recompute import read_policy
     from holdfast.train.trainer import Job, fine_tune
 
-    count = 1 if together is None else together.count
     job = Job(
         base=base,
         train=config.train,
@@ -66,8 +83,7 @@ def train_here(
         gradient_accumulation_steps=share.gradient_accumulation_steps,
         checkpoint=checkpoint,
         policy=read_policy(settings["recompute"]) if settings.get("recompute") else None,
-        # the validation loss is a mean over batches: with the batches of one process it is the same
-        eval_batch_size=min(config.train.micro_batch_size, share.micro_batch_size * count),
+        eval_batch_size=int(settings["eval_batch_size"]),
     )
     result = fine_tune(
         job, tokenizer, rows["train"], rows["valid"], context.out.path, context.console, context.run_dir.journal,

@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.config import RunConfig
 from holdfast.plan.choose import make_plan
 from holdfast.plan.lengths import Lengths
+from holdfast.plan.memory import Demand
 from holdfast.plan.merge_memory import merge_memory
+from holdfast.plan.phases import demands
+from holdfast.plan.remedies import find_remedies
 from plan_shapes import hardware_with, run_config, shape_named, write_config
 
 TOKENS = 9000
@@ -57,3 +61,17 @@ def test_a_check_on_the_cpu_is_judged_by_the_ram_that_is_there(tmp_path: Path, r
     assert not merge(plan, "gpu")["checked"]
     assert merge(plan, "ram")["checked"]
     assert merge(plan, "ram")["fits"] == plan["fits"] == fits
+
+
+def test_remedies_for_a_check_in_ram_leave_out_the_importance_matrix_or_shorten_rows() -> None:
+    shape, lengths = shape_named("Qwen2.5-7B"), Lengths(TOKENS, 4_000_000, 400, 250)
+    config = run_config(sequence_len=TOKENS, train=TRAIN, export={"imatrix": True})
+    small = 2**30
+
+    def demand_of(changed: RunConfig) -> list[Demand]:
+        return demands(shape, changed, lengths.shortened(changed.sequence_len), 1, "gpu", card=small)
+
+    failed = next(d for d in demand_of(config) if (d.phase, d.place) == ("merge", "ram"))
+    found = {remedy.change: remedy for remedy in find_remedies(config, failed, failed.total - 2**30, demand_of)}
+    assert found["export.imatrix=false"].enough
+    assert found["sequence_len=2250"].saves > found["sequence_len=4500"].saves > 0
