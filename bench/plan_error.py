@@ -3,7 +3,9 @@
     python bench/plan_error.py [--figure docs/plan-error.svg] [bench/results/FILE.json …]
 
 Reads measurements of bench/train_gpu.py. A process that measures several cases keeps some of the products' workspaces
-of the earlier ones (at_rest_bytes says how much), so that a later case allocates 69 MB of them and not all.
+of the earlier ones (at_rest_bytes says how much), so that a later case allocates 69 MB of them and not all. Where a
+step is replayed as a graph, torch's peak does not count the memory that the graph keeps, but the plan must:
+`with_graph_pool` compares these cases as `holdfast plan` counts them.
 """
 
 import argparse
@@ -34,8 +36,9 @@ MEASURED = sorted(
 )
 
 
-def predicted_bytes(row: dict[str, Any]) -> tuple[float, float]:
-    """(at rest, peak) of torch's allocator for one measured case; paged optimiser state lies outside it."""
+def predicted_bytes(row: dict[str, Any]) -> tuple[float, float, float]:
+    """(at rest, peak, peak with the pool of a graph) of torch's allocator for one measured case; paged optimiser state
+    lies outside it."""
     shape = shape_of(SHAPES[row["shape"]], Path(row["shape"]))
     train = run_config(row["base"], row["tokens"]).train
     adapter = memory.adapter_parameters(shape, train)
@@ -49,9 +52,10 @@ def predicted_bytes(row: dict[str, Any]) -> tuple[float, float]:
         shape, train, row["tokens"], adapter, policy, quantized=kind != "lora",
         documents=most_documents(row["tokens"], len(row["losses"])),
     )  # fmt: skip
+    whole = rest - 2 * adapter + sum(parts.values())
     if parts.pop("graph pool", None) is not None:  # held by torch's allocator, not allocated: nor is the working memory
         parts["working set"] -= int(adapter * constant("adapter_bytes"))  # of the graph once its gradients are copied
-    return rest, rest - 2 * adapter + sum(parts.values())
+    return rest, rest - 2 * adapter + sum(parts.values()), whole
 
 
 @cache
@@ -68,15 +72,22 @@ def compare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         if row.get("trainer") != "holdfast" or "peak_bytes" not in row:
             continue
-        rest, peak = predicted_bytes(row)
+        rest, peak, whole = predicted_bytes(row)
         left = row["at_rest_bytes"] - rest  # by earlier cases of the same process
         if left > LATER / 2:
-            peak += left + LATER - constant("product_workspaces")
+            more = left + LATER - constant("product_workspaces")
+            peak, whole = peak + more, whole + more
         name = " ".join(str(row[key]) for key in ("shape", "base", "tokens", "level"))
         name += " offload" if row.get("offload") else ""
         name += " kept weights" if row.get("keep_weights") else ""
         found.append(
-            {"case": name, "predicted": peak, "measured": row["peak_bytes"], "error": peak / row["peak_bytes"] - 1}
+            {
+                "case": name,
+                "predicted": peak,
+                "measured": row["peak_bytes"],
+                "error": peak / row["peak_bytes"] - 1,
+                "whole": whole / row["peak_bytes"] - 1,
+            }
         )
     return found
 
@@ -129,10 +140,13 @@ def main() -> None:
         )
     if options.figure:
         options.figure.write_text(draw(rows))
-    errors = [row["error"] for row in rows]
+    errors, whole = ([row[name] for row in rows] for name in ("error", "whole"))
     print(json.dumps({
         "bench": "plan_error", "cases": len(rows), "worst_over": round(max(errors), 4),
         "worst_under": round(min(errors), 4), "within_3_percent": sum(abs(e) <= 0.03 for e in errors),
+        "with_graph_pool": {
+            "worst_over": round(max(whole), 4), "within_3_percent": sum(abs(e) <= 0.03 for e in whole),
+        },
     }))  # fmt: skip
 
 
