@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: half the start, and readable on a serial console
 )
 
 
@@ -54,7 +55,7 @@ def init(
     data: Annotated[list[str] | None, typer.Option("--data", help="NAME=PATH: where its data set lies here.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write an example configuration, contract and data to start from, or translate an Axolotl configuration."""
+    """Write a run to start from. An example with contract and data, or a translated Axolotl configuration."""
     from holdfast.operations.demo import init as operation
 
     finish(lambda console: operation(directory, console, axolotl, data or []), as_json)
@@ -87,7 +88,7 @@ def run(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Bring a run up to date: collect, prepare, plan, baseline, train, evaluate, export, verify, decide."""
+    """Bring a run up to date. Stages: collect, prepare, plan, baseline, train, evaluate, export, verify, decide."""
     from holdfast.operations.runs import run as operation
 
     finish(
@@ -127,7 +128,7 @@ def validate(
     config: Annotated[Path | None, typer.Option("-c", "--config", help="Options of its sources, its contract.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check data without training anything; with -c alone, all sources of a configuration."""
+    """Check data without training anything. With -c alone: all sources of a configuration."""
     from holdfast.operations.data import validate as operation
 
     finish(lambda console: operation(data, contract, form, console, config), as_json)
@@ -143,7 +144,7 @@ def preview(
     overrides: Override = None,
     as_json: Json = False,
 ) -> None:
-    """Show tokens and loss mask of rows, in colour and in brackets, and the lengths of all rows."""
+    """Show tokens and loss mask of rows. In colour and in brackets, with the lengths of all rows."""
     from holdfast.operations.preview import preview as operation
 
     finish(lambda console: operation(config, run_dir, overrides or [], console, count, split, longest), as_json)
@@ -205,7 +206,7 @@ def serve(
     quant: Quant = None,
     as_json: Json = False,
 ) -> None:
-    """Serve the deployed model (OpenAI-compatible) until Ctrl-C; greedy, as measured, where a request does not say."""
+    """Serve the deployed model, OpenAI-compatible. Until Ctrl-C; greedy, as measured, where a request does not say."""
     from holdfast.operations.runs import serve as operation
 
     finish(

@@ -16,7 +16,7 @@ def evaluate_other(
     samples_out: Annotated[Path | None, typer.Option("--samples-out", help="Samples as lm_eval lays them out.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Baseline and tuned model on another file of items, or on a task file."""
+    """Measure baseline and tuned model on other items. A file of rows, or a task file."""
     from holdfast.operations.runs import evaluate_other_items as operation
 
     finish(
@@ -55,7 +55,7 @@ def compare(
     alpha: Annotated[float, typer.Option("--alpha", help="Chance of a false `better`.", min=1e-6, max=0.5)] = 0.05,
     as_json: Json = False,
 ) -> None:
-    """Rank several runs that answered the same items, corrected for the number of pairs."""
+    """Rank several runs that answered the same items. Corrected for the number of pairs."""
     from holdfast.operations.compare import compare as operation
 
     finish(lambda console: operation(run_folders, console, deployed=deployed, alpha=alpha), as_json)

@@ -12,7 +12,9 @@ from holdfast.core.errors import guard
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
 Config = Annotated[Path, typer.Option("-c", "--config", help="The run's configuration (YAML).")]
 RunFolder = Annotated[Path | None, typer.Option("--run-dir", help="Where the run lies. Default: runs/<name>.")]
-Override = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set train.learning_rate=1e-4")]
+Override = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: train.learning_rate=1e-4")
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Nproc = Annotated[int | None, typer.Option("--nproc", help="Train with so many processes (train.nproc).", min=1)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; do nothing.")]

@@ -1,7 +1,9 @@
-"""The command line: fast to start, help everywhere, one JSON document on stdout, `eval` on every kind of row."""
+"""The command line: light to start, help everywhere, one JSON document on stdout, `eval` on every kind of row.
+
+bench/startup.py measures the seconds; here stands what must not be loaded, which no slow machine changes.
+"""
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -24,9 +26,8 @@ from small_run import (
 
 VERBS = ("demo", "init", "doctor", "config-schema", "run", "prepare", "train", "evaluate", "export", "verify", "decide",
          "validate", "preview", "plan", "eval", "compare", "status", "check", "serve", "ask", "fetch")  # fmt: skip
-HEAVY = ("torch", "transformers", "numpy", "peft", "trl", "datasets", "scipy", "gguf")
-LIMIT_SECONDS = 0.3
-TRIES = 5
+LIBRARIES = ("torch", "transformers", "numpy", "peft", "trl", "datasets", "scipy", "gguf")
+HEAVY = (*LIBRARIES, "rich", "pydantic", "yaml", "jinja2", "asyncio", "multiprocessing")
 
 
 def modules_after(code: str) -> set[str]:
@@ -36,21 +37,6 @@ def modules_after(code: str) -> set[str]:
         [sys.executable, "-c", code + tail], env=environment(), capture_output=True, text=True, check=True
     )
     return set(done.stderr.splitlines()[-1].split())
-
-
-def best_seconds(*command: str) -> float:
-    """Processor seconds of the best of several tries: on a quiet machine the same as by the clock, and as steady on a
-    busy one."""
-    times = []
-    for _ in range(TRIES):
-        before = os.times()
-        subprocess.run([sys.executable, *command], env=environment(), capture_output=True, check=True)
-        after = os.times()
-        spent = after.children_user + after.children_system - before.children_user - before.children_system
-        times.append(spent)
-        if spent <= LIMIT_SECONDS:
-            break
-    return min(times)
 
 
 @pytest.mark.parametrize(
@@ -69,11 +55,6 @@ def test_no_heavy_library_is_imported(code: str) -> None:
 
 def test_importing_the_pipeline_needs_no_heavy_library() -> None:
     assert modules_after("import holdfast.pipeline") & {"torch", "transformers", "numpy"} == set()
-
-
-@pytest.mark.parametrize("command", [("-c", "import holdfast"), ("-m", "holdfast", "--help")])
-def test_it_starts_within_the_limit(command: tuple[str, ...]) -> None:
-    assert best_seconds(*command) <= LIMIT_SECONDS
 
 
 def test_every_verb_is_in_the_help_and_has_its_own() -> None:

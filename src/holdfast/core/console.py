@@ -5,10 +5,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:  # rich takes longer to load than everything else that `holdfast --help` needs
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress
 
 
 class Console:
@@ -18,7 +20,13 @@ class Console:
         self.as_json = as_json
         self.quiet = quiet
         self.answered = False  # whether `result` was printed
-        self.rich = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+
+    @cached_property
+    def rich(self) -> "RichConsole":
+        """Rich's console on stderr, made when the first line is written."""
+        from rich.console import Console as RichConsole
+
+        return RichConsole(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """One line of progress. Square brackets are shown as they are."""
@@ -35,6 +43,8 @@ class Console:
         if self.quiet or not self.rich.is_terminal:
             yield Bar(self, label, total, None, unit)
             return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         columns = (
             TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
@@ -51,7 +61,7 @@ class Console:
 class Bar:
     """One running bar; made by `Console.progress`."""
 
-    def __init__(self, console: Console, label: str, total: int, progress: Progress | None, unit: str = "") -> None:
+    def __init__(self, console: Console, label: str, total: int, progress: "Progress | None", unit: str = "") -> None:
         self.console, self.label, self.total, self.unit, self.done = console, label, total, unit, 0
         self.progress = progress
         self.task = progress.add_task(label, total=total, rate="") if progress else None
