@@ -68,10 +68,16 @@ def _trained(model: Any) -> list[tuple[str, Tensor]]:
 
 def tell(console: Console, journal: Callable[..., None] | None, change: dict[str, Any]) -> None:
     """Say on the console, and in the journal, how training goes on."""
-    console.say(
-        f"  out of memory in step {change['step']}: going on with micro_batch_size {change['micro_batch_size']}, "
-        f"gradient_accumulation_steps {change['gradient_accumulation_steps']}"
-    )
+    if "validation_rows" in change:
+        console.say(
+            f"  out of memory in the validation after step {change['step']}: going on with rows at once: "
+            f"{change['validation_rows']}"
+        )
+    else:
+        console.say(
+            f"  out of memory in step {change['step']}: going on with micro_batch_size {change['micro_batch_size']}, "
+            f"gradient_accumulation_steps {change['gradient_accumulation_steps']}"
+        )
     if journal is not None:
         journal("out_of_memory", **change)
 

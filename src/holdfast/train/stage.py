@@ -42,7 +42,8 @@ def take_settings(context: StageContext, *, resumed: bool) -> dict[str, Any]:
     """Those of the plan, kept as settings.json: a later plan may choose others.
 
     The validation loss is a mean over batches, so that `eval_batch_size` stays what it was when training began: losses
-    of two batch sizes cannot be compared, and the best checkpoint and early stopping follow from them.
+    of two batch sizes cannot be compared, and the best checkpoint and early stopping follow from them. What does not
+    fit at once is taken in pieces (validation.py).
     """
     settings = dict(read_json(context.inputs["plan"] / "settings.json"))
     whole = int(settings["micro_batch_size"]) * int(settings["processes"])  # as one process would take it

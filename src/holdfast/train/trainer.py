@@ -45,6 +45,7 @@ from holdfast.train.retry import tell, train_with_retry  # noqa: E402
 from holdfast.train.stop import StopRequest, stop_on_signal  # noqa: E402
 from holdfast.train.summary import learned_nothing, summarize, total_steps  # noqa: E402
 from holdfast.train.together import Agreement, Together, distributed_arguments, same_order  # noqa: E402
+from holdfast.train.validation import InPieces  # noqa: E402
 
 LOGS = "logs"
 
@@ -143,9 +144,10 @@ def fine_tune(
                     trainer.holdfast_path.forget()
 
             changes: list[dict[str, Any]] = []
+            report = partial(tell, console, journal)
+            validation = InPieces(trainer, report, alone=together is None)
             try:
                 if not take_finished(trainer, job.checkpoint, job.train.early_stopping_patience):
-                    report = partial(tell, console, journal)
                     changes = train_with_retry(
                         trainer, folder, job.checkpoint, forget=forget, check=guard.check_weights, report=report,
                         alone=together is None,
@@ -159,7 +161,7 @@ def fine_tune(
         console.warn(nothing)
     kept = keep_what_is_best(trainer, job.train, folder, console) if main else trainer.state.global_step
     summary = summarize(trainer, train_rows, time.monotonic() - started, resumed=job.checkpoint is not None)
-    summary |= {"kept_step": kept, "out_of_memory": changes}
+    summary |= {"kept_step": kept, "out_of_memory": [*changes, *validation.changes]}
     return Result(trainer.model, trainer.state.log_history, summary)
 
 
