@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,18 +57,19 @@ def finish(command: Sequence[str], run: Path) -> Result:
     return Result(done.returncode, adapter, json.loads((run / "09-decide" / "decision.json").read_text())["verdict"])
 
 
-def kill_after(command: Sequence[str], run: Path, seconds: float) -> Kill | None:
-    """Start the command and SIGKILL it after some seconds; None when it had already ended."""
+def kill_after(start: Callable[[dict[str, str]], Any], run: Path, seconds: float) -> Kill | None:
+    """Start a command and SIGKILL it after some seconds; None when it had already ended.
+
+    start: gives something like a subprocess.Popen that has these variables in its environment.
+    """
     mark = uuid.uuid4().hex
-    process = subprocess.Popen(
-        command, env=environment(HOLDFAST_KILL_MARK=mark), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = start({"HOLDFAST_KILL_MARK": mark})
     try:
         process.wait(timeout=seconds)
         return None
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
-    status = process.wait()
+    status = process.wait(timeout=60)
     if status != -signal.SIGKILL:
         return None
     end = time.monotonic() + ORPHAN_SECONDS
@@ -143,11 +145,17 @@ def _kill_in_a_row(folder: Path, moments: Sequence[float]) -> list[Kill]:
     """The kills that hit; a run that has ended before is not killed again."""
     kills = []
     for seconds in moments:
-        kill = kill_after(_demo(folder), folder / "triage", seconds)
+        kill = kill_after(partial(_start_demo, folder), folder / "triage", seconds)
         if kill is None:
             break
         kills.append(kill)
     return kills
+
+
+def _start_demo(folder: Path, values: dict[str, str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        _demo(folder), env=environment(**values), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )  # fmt: skip
 
 
 def _demo(folder: Path) -> list[str]:

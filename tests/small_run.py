@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from holdfast.core.digest import digest_file
-from warm import Finished, available, run_warm
+from warm import Finished, Process, available, run_warm, start_warm
 
 ROOT = Path(__file__).parents[1]
 TRIAGE = ROOT / "examples" / "triage"
 PEBBLE = ROOT / "src" / "holdfast" / "pebble"
+Started = Process | subprocess.Popen[bytes]
 STEPS, SAVE_STEPS, EVAL_STEPS = 12, 3, 4
 INSTRUCTION = "Classify the support ticket priority and return strict JSON."
 CONFIG = f"""\
@@ -120,10 +121,12 @@ def run_cold(command: list[str], folder: Path, timeout: float, **values: str) ->
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def start(*words: str | Path) -> "subprocess.Popen[str]":
-    """Start a holdfast command; what it says goes to stderr, which is thrown away."""
+def start(*words: str | Path, **values: str) -> Started:
+    """Start a holdfast command, warm where that is possible; what it says is thrown away."""
+    if available():
+        return start_warm([str(word) for word in words], Path(tempfile.gettempdir()), environment(**values))
     return subprocess.Popen(
-        arguments(*words), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        arguments(*words), env=environment(**values), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
 
@@ -182,7 +185,7 @@ def leftovers(folder: Path) -> list[str]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 120) -> bool:
+def wait_for(condition: Callable[[], bool], process: Started, seconds: float = 120) -> bool:
     """Wait until the condition holds; False when the process ended or the time is over before."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -194,10 +197,7 @@ def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", se
     return False
 
 
-def stop(process: "subprocess.Popen[str]", number: signal.Signals) -> int:
+def stop(process: Started, number: signal.Signals) -> int:
     """Send a signal and wait for the end; the exit status."""
     process.send_signal(number)
-    code = process.wait(60)
-    if process.stdout is not None:
-        process.stdout.close()
-    return code
+    return process.wait(60)

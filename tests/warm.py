@@ -55,29 +55,64 @@ def run_warm(
 ) -> Finished:
     """`python -m holdfast WORDS`, or `python SCRIPT WORDS`, forked from the warm process."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        request = {
-            "script": script and str(script), "words": list(words), "cwd": str(cwd), "environment": dict(environment),
-        }  # fmt: skip
-        code = _ask(request, out, err, timeout)
+        process = Process(script, words, cwd, environment, out, err)
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            raise
         out.seek(0)
         err.seek(0)
         return Finished(code, out.read().decode(), err.read().decode())
 
 
-def _ask(request: Mapping[str, Any], out: IO[bytes], err: IO[bytes], timeout: float) -> int:
-    with socket.socket(socket.AF_UNIX) as connection:
+def start_warm(words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> "Process":
+    """`python -m holdfast WORDS`, forked from the warm process and still running; what it says is thrown away."""
+    with Path(os.devnull).open("wb") as nowhere:
+        return Process(None, words, cwd, environment, nowhere, nowhere)
+
+
+class Process:
+    """A forked command, with what the tests use of subprocess.Popen."""
+
+    def __init__(
+        self, script: Path | None, words: Sequence[str], cwd: Path, environment: Mapping[str, str], out: IO[bytes],
+        err: IO[bytes],
+    ) -> None:  # fmt: skip
+        self.words = list(words)
+        self.code: int | None = None
+        request = {
+            "script": script and str(script), "words": self.words, "cwd": str(cwd), "environment": dict(environment),
+        }  # fmt: skip
+        connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(_server()))
-        connection.settimeout(timeout)
         message = json.dumps(request).encode()
         socket.send_fds(connection, [len(message).to_bytes(8, "big")], [out.fileno(), err.fileno()])
         connection.sendall(message)
-        with connection.makefile("r") as answers:
-            pid = int(answers.readline())
-            try:
-                return int(answers.readline())
-            except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(list(request["words"]), timeout) from None
+        self.answers = connection.makefile("r")
+        self.connection = connection
+        self.pid = int(self.answers.readline())
+
+    def wait(self, timeout: float) -> int:
+        """Its exit status. Raises subprocess.TimeoutExpired."""
+        if self.code is None:
+            if not select.select([self.connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.words, timeout)
+            self.code = int(self.answers.readline())
+            self.answers.close()
+            self.connection.close()
+        return self.code
+
+    def poll(self) -> int | None:
+        """Its exit status, None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def send_signal(self, number: int) -> None:
+        """As os.kill; nothing when it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
 
 @functools.cache
@@ -144,6 +179,7 @@ def become(command: Command) -> NoReturn:
     """Be what a fresh interpreter would be for this command. At its end only what a program asked for at exit is done:
     to take all those modules down would touch, and so copy, every page of them."""
     request = command.request
+    os.setsid()
     for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (command.out, 1), (command.err, 2)):
         os.dup2(source, target)
         os.close(source)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kill_demo import Kill, Result, kill_after, unfinished_stage
-from small_run import SmallRun, arguments, holdfast, start, stop, wait_for
+from small_run import SmallRun, holdfast, start, stop, wait_for
 
 SEED = random.SystemRandom().randrange(10**6)
 
@@ -39,12 +39,11 @@ def test_a_run_killed_at_a_random_moment_ends_as_if_it_had_not_been(
 ) -> None:
     generator = random.Random(SEED + number)
     run = SmallRun(small.config, tmp_path / "run", small.base)
-    command = arguments(*run.command())
     third = whole_seconds(small) / 3
     kill: Kill | None = None
     for attempt in range(5):  # a run that was faster than the clock was not killed, and does not count
         moment = 0.5 + generator.uniform(number * third, (number + 1) * third) * 0.7**attempt
-        kill = kill_after(command, run.folder, moment)
+        kill = kill_after(lambda values: start(*run.command(), **values), run.folder, moment)
         if kill is not None:
             break
         shutil.rmtree(run.folder)
