@@ -1,5 +1,6 @@
 """The main job on bundled data, and a start for one's own."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from holdfast.operations.import_axolotl import import_axolotl
 from holdfast.operations.runs import run_and_report
 
 PACKAGE = Path(__file__).resolve().parents[1]
+CONFIG = "holdfast.yaml"
+NAME_LENGTH = 63  # core/config.py
 
 
 def example_folder(name: str) -> Path:
@@ -30,7 +33,8 @@ def demo(directory: Path | None, example: str, console: Console) -> int:
 
 
 def init(directory: Path, console: Console, axolotl: Path | None = None, copies: list[str] | None = None) -> int:
-    """Copy the triage example as a start, or translate an Axolotl configuration; no existing file is overwritten."""
+    """Copy the triage example as a start, named after its folder, or translate an Axolotl configuration; no existing
+    file is overwritten."""
     if axolotl is not None:
         return import_axolotl(directory, axolotl, copies or [], console)
     if copies:
@@ -43,7 +47,7 @@ def init(directory: Path, console: Console, axolotl: Path | None = None, copies:
         raise UsageError(f"{directory} already has {', '.join(taken)}; nothing was written", hint="use another folder")
     _copy_all(files, directory)
     names = [path.name for path in files]
-    config = directory / "holdfast.yaml"
+    config = directory / CONFIG
     text = f"wrote {', '.join(names)}\nnext: edit {config}, then: holdfast run -c {config}"
     console.result({"directory": str(directory), "files": names}, text)
     return 0
@@ -57,7 +61,19 @@ def _copy_all(files: list[Path], directory: Path) -> None:
         for path in files:
             begun.append(directory / path.name)
             shutil.copyfile(path, begun[-1])
+        _rename(directory / CONFIG)
     except BaseException:
         for copy in begun:
             copy.unlink(missing_ok=True)
         raise
+
+
+def _rename(config: Path) -> None:
+    """Name the run after the folder: with the example's name it would work in `runs/triage`, where the demo does.
+
+    In quotes, because 2026, 1e3 and on are no text in YAML.
+    """
+    text = config.read_text(encoding="utf-8")
+    wanted = re.sub(r"[^a-z0-9._-]+", "-", config.resolve().parent.name.lower()).strip("-._")[:NAME_LENGTH] or "mine"
+    named = re.sub(r"^name: .*$", f'name: "{wanted}"', text, count=1, flags=re.MULTILINE)
+    config.write_text(named, encoding="utf-8")

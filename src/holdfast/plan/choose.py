@@ -188,7 +188,9 @@ def _fits_in_parts(
         return []
     train = in_parts(config.train, cards)
     changed = config.model_copy(update={"train": train})
-    if obstacles(train) or choose_batch(shape, changed, counts, target, limits).failed is not None:
+    if found := obstacles(train):
+        return [f"{cards} such cards cannot share it: train.distributed: fsdp is not for {found[0]}"]
+    if choose_batch(shape, changed, counts, target, limits).failed is not None:
         return [f"{cards} such cards together (train.distributed: fsdp) would not hold it either"]
     steps = train.gradient_accumulation_steps
     same = steps == config.train.gradient_accumulation_steps
@@ -208,7 +210,8 @@ def _remarks(
     remarks = list(hardware.remarks)
     if target.hypothetical:
         there = hardware.gpus[0].name if hardware.gpus else "the CPU"
-        remarks.append(f"planned for {target.name} that is not there; on this machine training would use {there}")
+        real = "; of a real card the driver keeps 1 to 3 %" if target.device == "gpu" else ""
+        remarks.append(f"planned for {target.name} that is not there; on this machine training would use {there}{real}")
         for place in ("ram", "disk"):
             most = max((d for d in choice.demands if d.place == place), key=lambda d: d.total)
             if most.total > limits[most.place].usable:

@@ -36,7 +36,7 @@ _LONGEST = 131072
 MACHINES = (
     ("cpu", 1, "this machine's processor"),
     ("8GB", 1, "RTX 3050, 4060"),
-    ("16GB", 1, "RTX 4060 Ti, 4080, T4"),
+    ("16GB", 1, "RTX 4060 Ti, 4080, A4000"),
     ("24GB", 1, "RTX 3090, 4090, A5000"),
     ("32GB", 1, "RTX 5090"),
     ("32GB", 2, "two RTX 5090"),
@@ -152,7 +152,11 @@ def describe_table(rows: list[dict[str, Any]]) -> str:
         level += ", embedding on the host" if recompute.get("host_embedding") else ""
         lines.append(
             f"{name:<14} {'yes' if row['fits'] else 'NO':<4} {row['needed'] / GIB:>7.2f} {row['usable'] / GIB:>7.2f}  "
-            f"{batch:<9} {time:<20} {level or row['what']}"
+            f"{batch:<9} {time:<20} {level or '-'}".rstrip()
         )
+    cards = {
+        row["machine"]: row["what"] for row in rows if row["nproc"] == 1 and row["what"].startswith(("RTX", "A100"))
+    }
+    lines.append("; ".join(f"{size}: {what}" for size, what in cards.items()))
     lines.append("times are ranges from plan/rates.py: measured on one H200, estimates for every other machine")
     return "\n".join(lines)

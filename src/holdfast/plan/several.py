@@ -42,11 +42,13 @@ def row_choices(train: TrainConfig) -> list[int]:
     effective, count = train.micro_batch_size * train.gradient_accumulation_steps, process_count(train)
     found = [rows for rows in range(train.micro_batch_size, 0, -1) if effective % (rows * count) == 0]
     if not found:
+        steps = _next_that_divides(train, count)
         raise ConfigError(
             f"an effective batch of {effective} rows (micro_batch_size {train.micro_batch_size} x "
             f"gradient_accumulation_steps {train.gradient_accumulation_steps}) cannot be divided among {count} "
             "processes",
-            hint=f"holdfast plan -c FILE --set train.gradient_accumulation_steps={_next_that_divides(train, count)}",
+            hint=f"--set train.gradient_accumulation_steps={steps} for {train.micro_batch_size * steps} rows a step, "
+            "or another --nproc",
         )
     return found
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.core.config import load_config
 from holdfast.core.console import Console
 from holdfast.core.errors import disk_full_error
 from holdfast.operations.demo import init
@@ -28,3 +29,15 @@ def test_a_disk_that_fills_up_leaves_nothing_and_is_named(tmp_path: Path, monkey
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     full = disk_full_error(caught.value)
     assert full is not None and f"left in {folder} " in full.message
+
+
+@pytest.mark.parametrize(("folder", "name"), [
+    ("mytask", "mytask"), ("My Team's tickets", "my-team-s-tickets"), ("2026", "2026"), ("on", "on"), ("1e3", "1e3"),
+    ("Störung", "st-rung"), ("...", "mine"), ("x" * 99, "x" * 63), ("_.hidden", "hidden"),
+])  # fmt: skip
+def test_the_run_is_named_after_the_folder(folder: str, name: str, tmp_path: Path) -> None:
+    """With the example's name it would work in the demo's run folder."""
+    where = tmp_path / folder if folder != "..." else tmp_path / "日本"
+    assert init(where, Console(quiet=True)) == 0
+    assert load_config(where / "holdfast.yaml").name == name
+    assert (where / "holdfast.yaml").read_text().count("\nname: ") == 1

@@ -108,7 +108,11 @@ def test_the_table_has_a_row_for_every_machine_and_keeps_the_batch(tmp_path: Pat
     for row in rows:
         assert row["micro_batch_size"] * row["gradient_accumulation_steps"] * row["nproc"] == 8
         assert row["fits"] == (row["tokens_per_second"] is not None)
-    assert len(describe_table(rows).splitlines()) == len(MACHINES) + 2
+    lines = describe_table(rows).splitlines()
+    assert [line.split()[0] for line in lines if ":" not in line][1:] == [
+        gpu if nproc == 1 else str(nproc) for gpu, nproc, _ in MACHINES
+    ]
+    assert "8GB: RTX 3050, 4060; 16GB: RTX 4060 Ti, 4080, A4000; " in lines[-2]
 
 
 def test_the_next_larger_sequence_and_model_are_named_with_what_they_need(tmp_path: Path) -> None:
@@ -135,5 +139,7 @@ def test_a_refusal_says_whether_all_cards_together_would_hold_it(tmp_path: Path)
 
     assert "2 such cards together hold it: --nproc 2 --set train.distributed=fsdp" in told(6.7)
     assert "would not hold it either" in told(4)
-    assert "would not hold it either" in told(6.7, lora_dropout=0.1)
+    assert "cannot share it: train.distributed: fsdp is not for train.lora_dropout above 0" in told(
+        6.7, lora_dropout=0.1
+    )
     assert "such cards together" not in told(80)
