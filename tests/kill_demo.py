@@ -73,7 +73,7 @@ def kill_after(start: Callable[[dict[str, str]], Any], run: Path, seconds: float
     if status != -signal.SIGKILL:
         return None
     end = time.monotonic() + ORPHAN_SECONDS
-    while (orphans := _alive(mark)) and time.monotonic() < end:
+    while (orphans := _alive(mark, process.pid)) and time.monotonic() < end:
         time.sleep(0.1)
     return Kill(round(seconds, 2), status, unfinished_stage(run), orphans)
 
@@ -96,12 +96,13 @@ def read_journal(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def _alive(mark: str) -> int:
-    """How many processes still carry the mark in their environment."""
+def _alive(mark: str, session: int) -> int:
+    """How many processes still carry the mark in their environment, or belong to the session (forked ones show the
+    environment of the program that they were forked from)."""
     count = 0
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            count += mark.encode() in path.read_bytes()
+            count += mark.encode() in path.read_bytes() or os.getsid(int(path.parent.name)) == session
         except OSError:
             continue
     return count
@@ -154,7 +155,8 @@ def _kill_in_a_row(folder: Path, moments: Sequence[float]) -> list[Kill]:
 
 def _start_demo(folder: Path, values: dict[str, str]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        _demo(folder), env=environment(**values), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        _demo(folder), env=environment(**values), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def run_warm(
         process = Process(script, words, cwd, environment, out, err)
         try:
             code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
+        except BaseException:  # also Ctrl-C: a forked command has a session of its own
             process.send_signal(signal.SIGKILL)
             raise
         out.seek(0)
@@ -91,6 +91,8 @@ class Process:
         connection.sendall(message)
         self.answers = connection.makefile("r")
         self.connection = connection
+        if not select.select([connection], [], [], 60)[0]:
+            raise subprocess.TimeoutExpired(self.words, 60)
         self.pid = int(self.answers.readline())
 
     def wait(self, timeout: float) -> int:
@@ -112,7 +114,8 @@ class Process:
     def send_signal(self, number: int) -> None:
         """As os.kill; nothing when it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
 
 @functools.cache

@@ -54,26 +54,37 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
 
 
 def train(
-    tokenizer: Any, rows: list[TrainingTokens], folder: Path, journal: Any = None, *, packed: bool, micro_batch: int = 4
+    tokenizer: Any, rows: list[TrainingTokens], folder: Path, journal: Any = None, *, packed: bool, **train: Any
 ) -> Any:
     config = TrainConfig.model_validate({
         "adapter": "lora", "lora_r": 4, "max_steps": 2, "learning_rate": 1e-3, "sample_packing": packed,
         "gradient_checkpointing": False, "logging_steps": 1, "save_steps": 2, "eval_steps": 1,
-    })  # fmt: skip
-    job = training.Job(PEBBLE, config, 256, 7, micro_batch, 1, None, eval_batch_size=4)
+    } | train)  # fmt: skip
+    job = training.Job(PEBBLE, config, 256, 7, 4, 1, None, eval_batch_size=4)
     return training.fine_tune(job, tokenizer, rows, rows, folder, Console(), journal)
 
 
-@pytest.mark.parametrize("packed", [False, True])
+def measured(result: Any, name: str) -> list[float]:
+    return [entry[name] for entry in result.log if name in entry]
+
+
+@pytest.mark.parametrize(("packed", "kernels"), [(False, "auto"), (True, "auto"), (False, "never")])
 @pytest.mark.parametrize(("most", "halved", "pieces"), [(3, [2], [2, 2, 2, 1]), (1, [2, 1], [1] * 7)])
 def test_memory_that_ends_leaves_the_loss_as_it_was(
-    packed: bool, most: int, halved: list[int], pieces: list[int], tokenizer: Any, rows: list[TrainingTokens],
-    tmp_path: Path, limit: Any, capsys: pytest.CaptureFixture[str],
+    packed: bool, kernels: str, most: int, halved: list[int], pieces: list[int], tokenizer: Any,
+    rows: list[TrainingTokens], tmp_path: Path, limit: Any, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     events: list[tuple[str, dict[str, Any]]] = []
-    want = train(tokenizer, rows, tmp_path / "whole", packed=packed)
+    want = train(tokenizer, rows, tmp_path / "whole", packed=packed, kernels={"use": kernels})
     limit(most)
-    got = train(tokenizer, rows, tmp_path / "short", lambda name, **told: events.append((name, told)), packed=packed)
+    got = train(
+        tokenizer,
+        rows,
+        tmp_path / "short",
+        lambda name, **told: events.append((name, told)),
+        packed=packed,
+        kernels={"use": kernels},
+    )
     assert limit.seen[-len(pieces) :] == pieces
     told = [("out_of_memory", 1, number) for number in halved]
     assert [(name, change["step"], change["validation_rows"]) for name, change in events] == told
@@ -81,16 +92,8 @@ def test_memory_that_ends_leaves_the_loss_as_it_was(
     assert "in the validation after step 1: going on with rows at once: 2" in capsys.readouterr().err
     assert got.summary["valid_losses"] == pytest.approx(want.summary["valid_losses"], rel=1e-5)
     assert len(want.summary["valid_losses"]) == 2
-
-
-def test_no_more_rows_than_a_step_of_training_takes(
-    tokenizer: Any, rows: list[TrainingTokens], tmp_path: Path, limit: Any
-) -> None:
-    """A later plan, or a retry with several processes, gave the step fewer rows than the validation's batch has."""
-    limit(2)
-    got = train(tokenizer, rows, tmp_path, packed=False, micro_batch=2)
-    assert got.summary["out_of_memory"] == []
-    assert limit.seen == [2, 2, 2, 1] * 2
+    for name in ("eval_entropy", "eval_mean_token_accuracy"):
+        assert measured(got, name) == pytest.approx(measured(want, name), rel=1e-4)
 
 
 def test_one_row_that_is_too_much_is_exit_21_with_the_figures(

@@ -1,5 +1,6 @@
 """The main job on bundled data, and a start for one's own."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -7,12 +8,12 @@ from pathlib import Path
 from holdfast.core.config import load_config
 from holdfast.core.console import Console
 from holdfast.core.errors import UsageError
-from holdfast.core.files import require_folder
+from holdfast.core.files import atomic_write, require_folder
 from holdfast.operations.import_axolotl import import_axolotl
 from holdfast.operations.runs import run_and_report
 
 PACKAGE = Path(__file__).resolve().parents[1]
-CONFIG = "holdfast.yaml"
+CONFIG, EXAMPLE = "holdfast.yaml", "triage"
 NAME_LENGTH = 63  # core/config.py
 
 
@@ -39,10 +40,10 @@ def init(directory: Path, console: Console, axolotl: Path | None = None, copies:
         return import_axolotl(directory, axolotl, copies or [], console)
     if copies:
         raise UsageError("--data goes with --axolotl FILE", hint="holdfast init --help")
-    source = example_folder("triage")
+    source = example_folder(EXAMPLE)
     files = [path for path in sorted(source.iterdir()) if path.is_file()]
     require_folder(directory)
-    taken = [path.name for path in files if (directory / path.name).exists()]
+    taken = [path.name for path in files if os.path.lexists(directory / path.name)]
     if taken:
         raise UsageError(f"{directory} already has {', '.join(taken)}; nothing was written", hint="use another folder")
     _copy_all(files, directory)
@@ -60,20 +61,21 @@ def _copy_all(files: list[Path], directory: Path) -> None:
     try:
         for path in files:
             begun.append(directory / path.name)
-            shutil.copyfile(path, begun[-1])
-        _rename(directory / CONFIG)
+            if path.name == CONFIG:
+                atomic_write(begun[-1], _named_after(directory, path.read_text(encoding="utf-8")).encode())
+            else:
+                shutil.copyfile(path, begun[-1])
     except BaseException:
         for copy in begun:
             copy.unlink(missing_ok=True)
         raise
 
 
-def _rename(config: Path) -> None:
-    """Name the run after the folder: with the example's name it would work in `runs/triage`, where the demo does.
+def _named_after(directory: Path, text: str) -> str:
+    """The configuration with the folder's name: with the example's it would work in `runs/triage`, where the demo does.
 
     In quotes, because 2026, 1e3 and on are no text in YAML.
     """
-    text = config.read_text(encoding="utf-8")
-    wanted = re.sub(r"[^a-z0-9._-]+", "-", config.resolve().parent.name.lower()).strip("-._")[:NAME_LENGTH] or "mine"
-    named = re.sub(r"^name: .*$", f'name: "{wanted}"', text, count=1, flags=re.MULTILINE)
-    config.write_text(named, encoding="utf-8")
+    name = re.sub(r"[^a-z0-9._-]+", "-", directory.resolve().name.lower()).strip("-._")[:NAME_LENGTH] or "mine"
+    name = f"my-{name}" if name == EXAMPLE else name
+    return re.sub(r"^name: .*$", f'name: "{name}"', text, count=1, flags=re.MULTILINE)

@@ -47,8 +47,8 @@ def row_choices(train: TrainConfig) -> list[int]:
             f"an effective batch of {effective} rows (micro_batch_size {train.micro_batch_size} x "
             f"gradient_accumulation_steps {train.gradient_accumulation_steps}) cannot be divided among {count} "
             "processes",
-            hint=f"--set train.gradient_accumulation_steps={steps} for {train.micro_batch_size * steps} rows a step, "
-            "or another --nproc",
+            hint=f"holdfast plan -c FILE --set train.gradient_accumulation_steps={steps} takes "
+            f"{train.micro_batch_size * steps} rows a step",
         )
     return found
 

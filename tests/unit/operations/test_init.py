@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.core.config import load_config
 from holdfast.core.console import Console
-from holdfast.core.errors import disk_full_error
+from holdfast.core.errors import UsageError, disk_full_error
 from holdfast.operations.demo import init
 
 
@@ -20,7 +20,7 @@ def test_a_disk_that_fills_up_leaves_nothing_and_is_named(tmp_path: Path, monkey
 
     def copy_until_full(source: Path, to: Path) -> None:
         copy(source, to)
-        if source.name == "holdfast.yaml":
+        if source.name == "train.jsonl":
             raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(to))
 
     monkeypatch.setattr(shutil, "copyfile", copy_until_full)
@@ -33,7 +33,7 @@ def test_a_disk_that_fills_up_leaves_nothing_and_is_named(tmp_path: Path, monkey
 
 @pytest.mark.parametrize(("folder", "name"), [
     ("mytask", "mytask"), ("My Team's tickets", "my-team-s-tickets"), ("2026", "2026"), ("on", "on"), ("1e3", "1e3"),
-    ("Störung", "st-rung"), ("...", "mine"), ("x" * 99, "x" * 63), ("_.hidden", "hidden"),
+    ("Störung", "st-rung"), ("...", "mine"), ("x" * 99, "x" * 63), ("_.hidden", "hidden"), ("triage", "my-triage"),
 ])  # fmt: skip
 def test_the_run_is_named_after_the_folder(folder: str, name: str, tmp_path: Path) -> None:
     """With the example's name it would work in the demo's run folder."""
@@ -41,3 +41,11 @@ def test_the_run_is_named_after_the_folder(folder: str, name: str, tmp_path: Pat
     assert init(where, Console(quiet=True)) == 0
     assert load_config(where / "holdfast.yaml").name == name
     assert (where / "holdfast.yaml").read_text().count("\nname: ") == 1
+
+
+def test_a_link_that_leads_nowhere_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "holdfast.yaml").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=r"already has holdfast\.yaml"):
+        init(tmp_path / "mine", Console(quiet=True))
+    assert not (tmp_path / "elsewhere").exists()
