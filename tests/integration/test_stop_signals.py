@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from holdfast import models
 from holdfast.core.errors import Interrupted
 from holdfast.train import trainer as training
 from holdfast.train.checkpoints import is_whole, newest_whole_checkpoint
-from short_training import adapter_digest, resumed, short_job, tiny_base, train_short
+from short_training import adapter_digest, resumed, short_job, talks, tiny_base, train_short
 
 NOISY = {"lora_dropout": 0.2, "neftune_noise_alpha": 5}  # what is drawn after the stop must be what was drawn
 
@@ -72,3 +73,28 @@ def test_a_signal_before_the_first_step_ends_stops_without_a_checkpoint(
     with pytest.raises(Interrupted):
         train_short(short_job(base, rows=2, accumulation=4, max_steps=4), tmp_path)
     assert list(tmp_path.glob("checkpoint-*")) == []
+
+
+def test_a_signal_in_the_last_validation_stops_too_and_the_same_command_finds_the_training_finished(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes next may take long: whoever asked for the stop is not made to wait for it."""
+    job = short_job(base, max_steps=2, eval_steps=1, save_steps=100)
+    valid = talks(models.load_tokenizer(base))[:4]
+    whole = train_short(job, tmp_path / "whole", valid)
+    before = training.SFTTrainer.prediction_step
+    sent: list[int] = []
+
+    def prediction_step(self: Any, *args: Any, **named: Any) -> Any:
+        if self.state.global_step == 2 and not sent:
+            sent.append(os.getpid())
+            os.kill(os.getpid(), signal.SIGTERM)
+        return before(self, *args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.SFTTrainer, "prediction_step", prediction_step)
+        with pytest.raises(Interrupted):
+            train_short(job, tmp_path / "stopped", valid)
+    assert sent
+    again = resumed(job, tmp_path / "stopped" / "checkpoint-2", tmp_path / "again", valid)
+    assert adapter_digest(again, tmp_path / "again") == adapter_digest(whole, tmp_path / "whole")

@@ -53,10 +53,25 @@ def check_document(
     except ValidationError as error:
         # A list whose items are wrong counts as empty to pydantic, which would be one more error, and an untrue one.
         items = [item for item in error.errors() if not (item["type"] == "too_short" and item["input"])]
-        problems = [_describe(kind, name, lines, item) for item in items]
+        given = [_given(item, overrides or {}) for item in items]
+        problems = [
+            _describe(kind, found or name, {} if found else lines, item)
+            for found, item in zip(given, items, strict=True)
+        ]
+        if all(given):
+            hint = f"correct {', '.join(dict.fromkeys(found for found in given if found))}"
         raise ConfigError(
             f"{len(problems)} error{'s' if len(problems) > 1 else ''} in {name}:\n  " + "\n  ".join(problems), hint=hint
         ) from None
+
+
+def _given(item: Any, overrides: dict[KeyPath, Any]) -> str | None:
+    """The `--set` that an error is about; None when it is about the file."""
+    location = tuple(map(str, item["loc"]))
+    for keys, value in overrides.items():
+        if location and location[: len(keys)] == tuple(map(str, keys)):
+            return f"--set {'.'.join(map(str, keys))}={value}"
+    return None
 
 
 def _set(document: dict[str, Any], keys: KeyPath, value: Any) -> None:

@@ -14,6 +14,7 @@ from holdfast.plan.lengths import Lengths
 from holdfast.plan.memory import (
     Components,
     Demand,
+    adapter_copies,
     adapter_parameters,
     batch_tokens,
     kv_bytes,
@@ -78,6 +79,7 @@ def training_demands(
             for demand in (*found, Demand("train", "ram", trained))
         ]
     host = {"process": int(constant("process_cuda")), "loading one matrix": 4 * _largest_matrix(shape)}
+    host |= adapter_copies(adapter_parameters(shape, config.train), config.train, on_gpu=True)
     if is_fused(shape, config.train):
         host |= offloaded(shape, config, batch_tokens(config, lengths, rows)[0], policy)
     return [

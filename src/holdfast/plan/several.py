@@ -46,9 +46,8 @@ def row_choices(train: TrainConfig) -> list[int]:
         raise ConfigError(
             f"an effective batch of {effective} rows (micro_batch_size {train.micro_batch_size} x "
             f"gradient_accumulation_steps {train.gradient_accumulation_steps}) cannot be divided among {count} "
-            "processes",
-            hint=f"holdfast plan -c FILE --set train.gradient_accumulation_steps={steps} takes "
-            f"{train.micro_batch_size * steps} rows a step",
+            f"processes; {train.micro_batch_size * steps} rows can",
+            hint=f"holdfast plan -c FILE --set train.gradient_accumulation_steps={steps}",
         )
     return found
 

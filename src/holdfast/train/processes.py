@@ -98,8 +98,10 @@ def train_together(
                 _raise(failed, process_count(train), folder)
             share = _smaller(share, failed, journal, say)
         stopped = (folder / STOP).exists() or request.requested
+        if stopped:
+            raise Interrupted
         if not (folder / "finished").exists():
-            raise Interrupted if stopped else StageError("training ended without a result", hint="run it again")
+            raise StageError("training ended without a result", hint="run it again")
     shutil.rmtree(folder)
 
 

@@ -144,8 +144,7 @@ def fine_tune(
                     trainer.holdfast_path.forget()
 
             changes: list[dict[str, Any]] = []
-            report = partial(tell, console, journal)
-            validation = InPieces(trainer, report, alone=together is None)
+            validation = InPieces(trainer, report := partial(tell, console, journal), alone=together is None)
             try:
                 if not take_finished(trainer, job.checkpoint, job.train.early_stopping_patience):
                     changes = train_with_retry(
@@ -156,7 +155,7 @@ def fine_tune(
             finally:  # a checkpoint that a full disk cut off would keep the disk full
                 if together is None:
                     newest_whole_checkpoint(folder)
-    _stop_if_asked(stop, trainer, console)
+    _stop_if_asked(stop, folder, console)
     if main and (nothing := learned_nothing(trainer)):
         console.warn(nothing)
     kept = keep_what_is_best(trainer, job.train, folder, console) if main else trainer.state.global_step
@@ -293,8 +292,9 @@ def _loader_workers(job: Job, *, cuda: bool) -> int:
     return 1 if cuda and job.fast and multiprocessing.get_start_method() == "fork" else 0
 
 
-def _stop_if_asked(request: StopRequest, trainer: Any, console: Console) -> None:
-    if request.requested and trainer.state.global_step < trainer.state.max_steps:
-        if trainer.state.global_step:
-            console.say(f"  saved checkpoint-{trainer.state.global_step} before stopping")
+def _stop_if_asked(request: StopRequest, folder: Path, console: Console) -> None:
+    """Also after the last step: what comes next may take long, and the same command finds the training finished."""
+    if request.requested:
+        if checkpoint := newest_whole_checkpoint(folder):
+            console.say(f"  saved {checkpoint.name} before stopping")
         raise Interrupted

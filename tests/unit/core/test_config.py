@@ -189,7 +189,14 @@ def test_a_wrong_override_is_reported_with_the_errors_of_the_file(tmp_path: Path
     message = problems(tmp_path, GOOD + "sed: 1\n", ["train.learning_rate=fast", "train.lora_rr=3"])
     assert "3 errors" in message
     assert "'sed', did you mean 'seed'?" in message and "'train.lora_rr', did you mean 'lora_r'?" in message
-    assert "train.learning_rate: " in message and "found 'fast' (str)" in message
+    assert "--set train.learning_rate=fast: train.learning_rate: " in message and "found 'fast' (str)" in message
+    assert "--set train.lora_rr=3: unknown key" in message
+
+
+def test_a_wrong_override_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--set train.learning_rate=5000: ") as caught:
+        load_config(write(tmp_path, GOOD), ["train.learning_rate=5000"])
+    assert caught.value.hint == "correct --set train.learning_rate=5000"
 
 
 NO_LIBRARY_TAKES = ("seed=-1", "seed=4294967296", "train.learning_rate=2e4", "train.loraplus_lr_ratio=1e300",

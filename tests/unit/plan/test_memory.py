@@ -192,3 +192,19 @@ def test_on_cpu_it_is_between_5_percent_under_and_40_over(
     lengths = Lengths.of(config, {"train": [300] * 60, "valid": [300]})
     parts = memory.train_memory(shape_named("pebble-like"), config, lengths, rows, on_gpu=False)
     assert 0.95 <= sum(parts.values()) / GIB / measured <= 1.40
+
+
+@pytest.mark.parametrize(("use", "copies"), [("auto", 8), ("never", 6)])
+def test_ram_is_counted_for_every_copy_of_the_adapter(use: str, copies: int) -> None:
+    """Measured with r 4096 on pebble: 8.4 times the adapter, 5.5 with `never`."""
+    shape = shape_named("Qwen2.5-7B")
+    names = ("adapter", "optimizer", "gradients", "adapter as it began", "checkpoint", "adapter copies")
+
+    def adapter(rank: int) -> int:
+        config = run_config(train={"lora_r": rank, "kernels": {"use": use}})
+        parts = memory.train_memory(shape, config, lengths_of(config), 1, on_gpu=False)
+        assert memory.adapter_parameters(shape, config.train) * 4 == parts["adapter"]
+        return sum(parts.get(name, 0) for name in names)
+
+    assert adapter(64) == copies * 4 * 64 * 2_523_136
+    assert adapter(128) == 2 * adapter(64)
