@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from holdfast import models
+from holdfast.core.console import Console
 from holdfast.core.errors import Interrupted
 from holdfast.train import trainer as training
 from holdfast.train.checkpoints import is_whole, newest_whole_checkpoint
+from holdfast.train.stop import StopRequest
 from short_training import adapter_digest, resumed, short_job, talks, tiny_base, train_short
 
 NOISY = {"lora_dropout": 0.2, "neftune_noise_alpha": 5}  # what is drawn after the stop must be what was drawn
@@ -98,3 +100,13 @@ def test_a_signal_in_the_last_validation_stops_too_and_the_same_command_finds_th
     assert sent
     again = resumed(job, tmp_path / "stopped" / "checkpoint-2", tmp_path / "again", valid)
     assert adapter_digest(again, tmp_path / "again") == adapter_digest(whole, tmp_path / "whole")
+
+
+def test_a_stop_removes_no_checkpoint_that_another_process_has_not_marked_yet(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-3").mkdir()
+    request = StopRequest()
+    training._stop_if_asked(request, tmp_path / "checkpoint-3", Console(quiet=True))
+    request.requested = True
+    with pytest.raises(Interrupted):
+        training._stop_if_asked(request, tmp_path / "checkpoint-3", Console(quiet=True))
+    assert (tmp_path / "checkpoint-3").is_dir()

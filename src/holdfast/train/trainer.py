@@ -33,7 +33,7 @@ from holdfast.compact import compact  # noqa: E402
 from holdfast.train import fast_path  # noqa: E402
 from holdfast.train.best import StopOrKeep, keep_what_is_best, take_finished  # noqa: E402
 from holdfast.train.callbacks import Watch  # noqa: E402
-from holdfast.train.checkpoints import newest_whole_checkpoint  # noqa: E402
+from holdfast.train.checkpoints import is_whole, newest_whole_checkpoint  # noqa: E402
 from holdfast.train.guard import LossGuard  # noqa: E402
 from holdfast.train.loraplus import use_loraplus  # noqa: E402
 from holdfast.train.meter import Meter  # noqa: E402
@@ -155,7 +155,7 @@ def fine_tune(
             finally:  # a checkpoint that a full disk cut off would keep the disk full
                 if together is None:
                     newest_whole_checkpoint(folder)
-    _stop_if_asked(stop, folder, console)
+    _stop_if_asked(stop, folder / f"checkpoint-{trainer.state.global_step}", console)
     if main and (nothing := learned_nothing(trainer)):
         console.warn(nothing)
     kept = keep_what_is_best(trainer, job.train, folder, console) if main else trainer.state.global_step
@@ -292,9 +292,9 @@ def _loader_workers(job: Job, *, cuda: bool) -> int:
     return 1 if cuda and job.fast and multiprocessing.get_start_method() == "fork" else 0
 
 
-def _stop_if_asked(request: StopRequest, folder: Path, console: Console) -> None:
+def _stop_if_asked(request: StopRequest, last: Path, console: Console) -> None:
     """Also after the last step: what comes next may take long, and the same command finds the training finished."""
     if request.requested:
-        if checkpoint := newest_whole_checkpoint(folder):
-            console.say(f"  saved {checkpoint.name} before stopping")
+        if is_whole(last):  # nothing is removed: another process may not have marked it yet
+            console.say(f"  saved {last.name} before stopping")
         raise Interrupted
